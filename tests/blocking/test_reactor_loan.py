@@ -143,6 +143,20 @@ class Loans(SynchronousTestCase):
         thread.join(LIMIT)
         self.assertEqual(woken, [False])
 
+    def test_a_handler_that_comes_when_the_time_is_over_gives_the_loan_back(self) -> None:
+        self.offer()
+
+        def sleeper() -> int:
+            self.assertTrue(self.loan.take())
+            with self.loan._recall:
+                self.loan._recalled = True
+                self.loan._recall.notify_all()
+            until(lambda: not self.loan._offered, "the background thread waits for the end of the loan")
+            self.loan._sleeping = True
+            return int(self.background.call(lambda: 7, timeout=LIMIT / 2))
+
+        self.assertEqual(self.in_thread(sleeper), 7)
+
     def test_the_end_of_the_thread_ends_the_loan(self) -> None:
         self.offer()
         self.background.stop()

@@ -25,7 +25,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
-LOAN_SECONDS: Final = 0.05
+LOAN_SECONDS: Final = 0.1
 """Seconds for which the reactor is lent without a turn of its own."""
 
 CONTENTION_SECONDS: Final = 0.05
@@ -197,12 +197,13 @@ class ReactorLoan:
 
     def recall(self) -> None:
         """Something has to be done in the background thread: let it run again."""
-        if not self._offered:
-            return
         if self._borrower == threading.get_ident() and self._sleeping:
-            # A handler of a signal calls this while its thread sleeps with the loan.
+            # A handler of a signal calls this while its thread sleeps with the loan. The time of the loan may
+            # be over, and the background thread wait for its end.
             self._borrower = None
             self._right.release()
+        if not self._offered:
+            return
         with self._recall:
             self._recalled = True
             self._recall.notify_all()
