@@ -146,3 +146,11 @@ def needs_program(*names: str) -> Callable[[Any], Any]:
     """Skip a test, saying why, where one of the programs `names` is not installed."""
     missing = [name for name in names if shutil.which(name) is None]
     return unittest.skipIf(missing, f"not installed: {', '.join(missing)}")
+
+
+def temporary_folder(test: unittest.TestCase) -> Path:
+    """A folder that goes with the test. trial's own `mktemp` makes one below the current folder, which under
+    pytest is the checkout."""
+    folder = tempfile.TemporaryDirectory(prefix="txgearman-test-")
+    test.addCleanup(folder.cleanup)
+    return Path(folder.name)

@@ -10,14 +10,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.programs import HOST
-from tests.support import free_port
+from tests.support import free_port, temporary_folder
 from txgearman.cli import completion
 from txgearman.cli.app import app
 
@@ -148,9 +147,8 @@ class NamesTest(CompletionTestCase):
             self.assertEqual(self.completed("txgearman pause a", one, two), ["a1", "a2"])
 
     def test_a_unix_socket(self) -> None:
-        path = self.mktemp()[-80:].replace("/", "_")
-        self.addCleanup(lambda: Path(path).unlink(missing_ok=True))
-        with answering({b"version": OURS, b"status": STATUS}, path) as server:
+        path = temporary_folder(self) / "socket"
+        with answering({b"version": OURS, b"status": STATUS}, str(path)) as server:
             self.assertEqual(self.completed("txgearman pause rep", server), ["report"])
 
     def test_so_many_and_no_more(self) -> None:
@@ -194,8 +192,7 @@ class BashTest(SynchronousTestCase):
     """The script, in a real bash."""
 
     def test_it(self) -> None:
-        folder = Path(self.mktemp())
-        folder.mkdir()
+        folder = temporary_folder(self)
         program = folder / "txgearman"
         # A loaded machine must not make the answer late.
         code = f"from txgearman.cli import completion, main; completion.ANSWER_SECONDS = {LIMIT}; main()"

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support import temporary_folder
 from txgearman.cli.programs import ERROR_BYTES, ProgramRunner
 from txgearman.errors import FailJob, JobOver, Reject, Retry
 
@@ -134,7 +135,7 @@ class CommandsTest(SynchronousTestCase):
         self.assertEqual((ran.stdout, ran.stderr), (b"", b"one\ntwo\n"))
 
     def test_nobody_waits_for_a_child_that_holds_standard_error(self) -> None:
-        fifo = self.mktemp()
+        fifo = temporary_folder(self) / "fifo"
         os.mkfifo(fifo)
         with self.assertRaises(FailJob) as caught:
             commands(f"cat {fifo} >/dev/null & echo why >&2; exit 1").run(Work())
