@@ -68,7 +68,7 @@ class BackgroundThread:
         self.reactor: Any = _new_reactor()
         self.loan = ReactorLoan(self.reactor)
         self._abandoned = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._pending_calls: set[Future[Any]] = set()
         self._closables: weakref.WeakSet[Any] = weakref.WeakSet()
         self._posted_calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
@@ -308,14 +308,15 @@ class BackgroundResource(Generic[_T]):
 class _Current:
     """The thread of this process."""
 
-    lock = threading.Lock()
+    # Re-entrant, as a handler of a signal may come in the middle.
+    lock = threading.RLock()
     thread: BackgroundThread | None = None
     registered = False
 
 
 def _forked() -> None:
     """Called in the child of a fork: it has no copy of the thread, and may have a copy of a held lock."""
-    _Current.lock = threading.Lock()
+    _Current.lock = threading.RLock()
     inherited, _Current.thread = _Current.thread, None
     if inherited is not None:
         inherited.abandon_after_fork()

@@ -148,6 +148,7 @@ class ReactorLoan:
             _set_mask(mask_before)
             return False
         self._mask_before = mask_before
+        self._sleeping = False
         self._borrower = borrower
         return True
 

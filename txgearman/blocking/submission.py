@@ -142,6 +142,7 @@ class Submission:
         self._request = request
         self._connection = connection
         self._key: JobKey | None = None
+        self._ended = False
 
     def accepted(self, handle: bytes) -> None:
         loan, event = self.thread.loan, partial(self._accepted, Name.of(handle))
@@ -196,13 +197,14 @@ class Submission:
         return own if subscriber is None else [*own, subscriber]
 
     def _accepted(self, handle: str) -> None:
+        # First: a signal's handler that uses the client may process the end of the job in the middle of this.
+        if self._request._submission is self and self._request.state == JOB_PENDING:
+            self._request.state = JOB_CREATED
+            self._request.job.handle = handle
         self._connection.connected = True
-        if not self._request.background:
+        if not self._request.background and not self._ended:
             self._key = (self._connection, handle)
             self._pending.add(self._key)
-        if self._request._submission is self:
-            self._request.job.handle = handle
-            self._request.state = JOB_CREATED
 
     def _refused(self, code: str, text: str) -> None:
         self._refusal = code, text
@@ -273,6 +275,7 @@ class Submission:
             )
 
     def _end(self) -> None:
+        self._ended = True
         if self._key is not None:
             self._pending.remove(self._key)
             self._key = None
