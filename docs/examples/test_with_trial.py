@@ -1,4 +1,4 @@
-"""Run with: trial test_with_trial"""
+"""Run with: python -m twisted.trial test_with_trial"""
 
 from thumbnails import offer_thumbnails, thumbnail_of
 from twisted.trial.unittest import SynchronousTestCase

@@ -97,6 +97,7 @@ class UsageTest(SynchronousTestCase):
             (["submit", "f", "x", "--server", "h:port"], "port number"),
             (["submit", "f", "--file", "/nowhere"], "does not exist"),
             (["submit", "f", "x", "--jobs", "0"], "0"),
+            (["submit", "f", "x", "--jobs", "many"], "'many' is not a valid whole number"),
             (["worker"], "nothing to run"),
             (["worker", "-f", "x"], "COMMAND"),
             (["worker", "cat"], "--function"),
@@ -221,6 +222,13 @@ class OutcomeTest(SynchronousTestCase):
         plain.__cause__ = errors.ServerError("TLS_REQUIRED", "This port speaks TLS only")
         untrusted = errors.ConnectionLost("[('SSL routines', '', 'certificate verify failed')]")
         denied = errors.AdminError("ACCESS_DENIED You may not")
+        unnamed = errors.ConnectionLost("no answer came: VerificationError(errors=[])")
+        unknown = errors.ConnectionLost(
+            "no answer came: [('SSL routines', '', 'tlsv13 alert certificate required')]"
+        )
+        closed = errors.ConnectionLost("no answer came: Connection was closed cleanly.")
+        no_socket = errors.NotConnected("no connection to the server")
+        no_socket.__cause__ = network.ConnectError(errno.ENOENT)
         for error, server, hint in (
             (refused, "tcp:127.0.0.1:4730", "Start one with twistd gearmand, or name another with --server"),
             (refused, "tcp:there:4730", "No server listens there. Name another with --server"),
@@ -229,6 +237,15 @@ class OutcomeTest(SynchronousTestCase):
             (errors.AdminError("TLS_REQUIRED only"), "tcp:there:4731", "Name it tls:there:4731"),
             (untrusted, "tls:there:4731", "SSL_CERT_FILE can name the file with its CA"),
             (errors.ConnectionLost("lost"), "tls:there:4730", "speaks no TLS, name it tcp:there:4730"),
+            (
+                errors.ConnectionLost("lost"),
+                "tls:there:4730:trustRoots=cas",
+                "speaks no TLS, name it tcp:there:4730",
+            ),
+            (unnamed, "tls:127.0.0.1:4731:trustRoots=cas", "not for 127.0.0.1: use the name that it is for"),
+            (unknown, "tls:there:4731", "wants a certificate: put :certificate=FILE:privateKey=FILE after"),
+            (closed, "tcp:there:8080", "Maybe no Gearman server listens there, or it was"),
+            (no_socket, "unix:no.sock", "Start one with --listen unix:no.sock, or name another"),
             (denied, "tcp:there:4730", "The server's access policy says so"),
             (errors.TimedOut("late"), "tcp:there:4730", "Maybe no Gearman server listens there"),
         ):

@@ -153,12 +153,16 @@ class Submitting(Expectations):
             await command(server, "submit", function, "x", "-b")
             limited = await command(server, "maxqueue", function, "1")
             refused = await command(server, "submit", function, "y", "-b")
+            both_refused = await command(server, "submit", function, "y", "z", "-b")
             lifted = await command(server, "maxqueue", function, "none")
             taken = await command(server, "submit", function, "y", "-b")
-        self.assertEqual(limited, Ended(0, f"{function} has at most 1 jobs\n".encode(), ""))
+        self.assertEqual(limited, Ended(0, f"{function} has at most 1 job\n".encode(), ""))
         self.assertEqual(lifted, Ended(0, f"{function} has no limit of its jobs\n".encode(), ""))
         self.assertEqual(refused.code, ExitCode.REFUSED)
         self.assertIn("QUEUE", refused.errors)
+        self.assertTrue(
+            both_refused.errors.endswith("txgearman: 2 of 2 jobs were not accepted\n"), both_refused
+        )
         self.assertEqual(taken.code, 0)
 
 

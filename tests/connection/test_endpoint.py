@@ -142,10 +142,21 @@ class NamesTest(SynchronousTestCase):
         self.assertEqual(self.reactor.sslClients, [])
 
     def test_a_host_and_a_port_alone(self) -> None:
-        with self.assertRaisesRegex(ValueError, "address is 'tcp:localhost:4730', not 'localhost:4730'"):
-            endpoint_from(Clock(), "localhost:4730")
+        for said, meant in (
+            ("localhost:4731", "tcp:localhost:4731"),
+            ("127.0.0.1", "tcp:127.0.0.1:4730"),
+            ("jobs.example.org", "tcp:jobs.example.org:4730"),
+            ("4731", "tcp:localhost:4731"),
+        ):
+            with self.assertRaisesRegex(ValueError, f"address is '{meant}', not '{said}'"):
+                endpoint_from(Clock(), said)
         with self.assertRaisesRegex(ValueError, "Unknown endpoint type"):
             endpoint_from(Clock(), "pigeon:roof")
+
+    def test_trust_roots_that_are_no_folder(self) -> None:
+        for said, path in (("nothing", "nothing"), (r"c\:nothing:certificate=x", "c:nothing")):
+            with self.assertRaisesRegex(ValueError, f"trustRoots is a folder .* '{path}' is not a folder"):
+                endpoint_from(Clock(), f"tls:localhost:4730:trustRoots={said}")
 
     def test_a_clock_needs_no_resolver(self) -> None:
         self.assertNotIsInstance(endpoint_from(Clock(), "tcp:six.example:1"), HostnameEndpoint)  # type: ignore[arg-type]

@@ -114,7 +114,7 @@ class ReadTest(FileTestCase):
             "# mine\njob-retires = 1\n\nmax-packet = true\n"
             'listen = [\n  1,\n]\n[functions.f]\njob-retries = "x"\n',
             (2, "unknown key 'job-retires'; did you mean 'job-retries'?"),
-            (4, "max-packet must be a number of bytes, with K, M or G behind it if wanted, not true"),
+            (4, "max-packet must be a number of bytes, with K, M or G after it if wanted, not true"),
             (5, "listen must be text"),
             (9, "job-retries must be a whole number, not 'x'"),
         )

@@ -69,6 +69,7 @@ class HintTests(SynchronousTestCase):
             ("option -p not recognized", "; say --listen=tcp:PORT. Try"),
             ("option -x not recognized", "option -x not recognized. Try"),
             ("option --qqqqqq not recognized", "option --qqqqqq not recognized. Try"),
+            ("Wrong number of arguments.", "Wrong number of arguments. Try"),
             ("max-jobs must be a whole number, not 'many'", "not 'many'. Try twistd gearmand --help"),
         ):
             with self.subTest(error):
@@ -116,6 +117,8 @@ class FileTests(FileTestCase):
     def test_each_kind_of_value(self) -> None:
         for line, why in (
             ('listen = ["foo:1"]', "no server endpoint"),
+            ('listen = ["4730"]', "'4730' is no server endpoint: write 'tcp:4730'"),
+            ('listen = ["0.0.0.0:1"]', "write 'tcp:1:interface=0.0.0.0'"),
             ('tls = "tcp:1"\ntls-certificate = "no.pem"', "cannot be read"),
             ('web-token-file = "no"', "web token cannot be read"),
             ('store = "nonsense"', "not the URL of a store"),

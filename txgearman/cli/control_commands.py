@@ -11,7 +11,7 @@ import click
 
 from txgearman.cli.completion import complete_function, complete_handle, complete_worker
 from txgearman.cli.options import common_options, json_option, run_and_exit, timeout_option
-from txgearman.cli.parameters import QueueLimit, QueueLimits
+from txgearman.cli.parameters import QueueLimit, QueueLimits, WholeNumber
 
 _functions = click.argument(
     "functions", metavar="FUNCTION...", nargs=-1, required=True, shell_complete=complete_function
@@ -79,7 +79,7 @@ def drop(functions: tuple[str, ...], servers: tuple[str, ...], verbose: bool, ti
     metavar="NUMBER...",
     nargs=-1,
     required=True,
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     shell_complete=complete_worker,
 )
 @common_options
@@ -111,11 +111,9 @@ def quiet(
 @click.option(
     "--max-rate", metavar="N", type=click.FloatRange(min=0), help="New jobs a second; 0 is no limit."
 )
+@click.option("--rate-burst", metavar="N", type=WholeNumber(min=0), help="How many of them may come at once.")
 @click.option(
-    "--rate-burst", metavar="N", type=click.IntRange(min=0), help="How many of them may come at once."
-)
-@click.option(
-    "--max-running", metavar="N", type=click.IntRange(min=0), help="Jobs that may run at once; 0 is no limit."
+    "--max-running", metavar="N", type=WholeNumber(min=0), help="Jobs that may run at once; 0 is no limit."
 )
 @click.option(
     "--start-rate",
@@ -124,19 +122,19 @@ def quiet(
     help="Jobs that may begin to run in a second; 0 is no limit.",
 )
 @click.option(
-    "--start-burst", metavar="N", type=click.IntRange(min=0), help="How many of them may begin at once."
+    "--start-burst", metavar="N", type=WholeNumber(min=0), help="How many of them may begin at once."
 )
 @click.option(
     "--max-running-per-key",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     help="Jobs of one key that may run at once; 0 is no limit.",
 )
 @click.option("--key-separator", metavar="TEXT", help="What ends the key in a unique.")
 @click.option(
     "--pause-after",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     help="Failed runs in a row that pause the function; 0 is never.",
 )
 @click.option("--none", "none", is_flag=True, help="Remove all limits of the function first.")

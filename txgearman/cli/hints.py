@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from typing import Final
 
 from twisted.internet import error as network
@@ -60,10 +62,26 @@ def _of_connection(error: BaseException, causes: list[BaseException], server: st
         return "Look at the spelling of the host, or name an address"
     if isinstance(error, TimedOut):
         return "Maybe no Gearman server listens there, or a firewall is in between"
-    if isinstance(error, ConnectionLost) and kind in _TLS:
-        is_untrusted = "certificate verify failed" in str(error)
-        return _NO_TRUST if is_untrusted else f"If this port speaks no TLS, name it tcp:{where}"
-    return None
+    if kind == "unix" and any(getattr(cause, "osError", None) == errno.ENOENT for cause in causes):
+        return (
+            f"No server has made this socket. Start one with --listen {server}, or name another with --server"
+        )
+    return _of_lost_connection(str(error), kind, where) if isinstance(error, ConnectionLost) else None
+
+
+def _of_lost_connection(text: str, kind: str, where: str) -> str | None:
+    """The hint for the text of a `ConnectionLost`. `where` is the endpoint string without its kind."""
+    if kind not in _TLS:
+        is_unanswered = text.startswith("no answer came")
+        return "Maybe no Gearman server listens there, or it was just stopped" if is_unanswered else None
+    if "certificate verify failed" in text:
+        return _NO_TRUST
+    if "certificate required" in text:
+        return "The server wants a certificate: put :certificate=FILE:privateKey=FILE after the address"
+    host_and_port = re.findall(r"(?:\\.|[^:\\])+", where)[:2]
+    if "VerificationError" in text:
+        return f"The server's certificate is not for {host_and_port[0]}: use the name that it is for"
+    return f"If this port speaks no TLS, name it tcp:{':'.join(host_and_port)}"
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -12,7 +12,7 @@ import click
 
 from txgearman.cli.completion import complete_function
 from txgearman.cli.options import common_options, json_option, run_and_exit
-from txgearman.cli.parameters import Duration, Moment
+from txgearman.cli.parameters import Duration, Moment, WholeNumber
 from txgearman.job_limits import MAX_ATTEMPTS, MAX_SECONDS
 
 _JOB_DURATION = Duration(allow_zero=True, longest=MAX_SECONDS)
@@ -36,7 +36,7 @@ _JOB_DURATION = Duration(allow_zero=True, longest=MAX_SECONDS)
     "-j",
     "--jobs",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=16,
     show_default=True,
     help="How many of many jobs may be under way at once.",
@@ -58,7 +58,7 @@ _JOB_DURATION = Duration(allow_zero=True, longest=MAX_SECONDS)
 @click.option(
     "--attempts",
     metavar="N",
-    type=click.IntRange(1, MAX_ATTEMPTS),
+    type=WholeNumber(1, MAX_ATTEMPTS),
     help="How many runs may fail; the server runs a failed job again.",
 )
 @click.option(
@@ -104,7 +104,7 @@ _JOB_DURATION = Duration(allow_zero=True, longest=MAX_SECONDS)
 @click.option(
     "--retry",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     default=0,
     show_default=True,
     help="How often to submit a job again whose connection was lost. It may then run twice.",
@@ -209,16 +209,16 @@ def submit(
     "-j",
     "--jobs",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="How many jobs may run at once: 1, or as many as there are threads or processes.",
 )
 @click.option(
-    "--threads", metavar="N", type=click.IntRange(min=1), help="Run blocking Python functions in N threads."
+    "--threads", metavar="N", type=WholeNumber(min=1), help="Run blocking Python functions in N threads."
 )
 @click.option(
     "--processes",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="Run blocking Python functions in N processes.",
 )
 @click.option(

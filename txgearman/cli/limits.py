@@ -210,6 +210,6 @@ async def _limit_text(admin: Admin, function: str, limits: Sequence[int | None])
     if not any(limits):
         return f"{function} has no limit of its jobs"
     if len(set(limits)) == 1:
-        return f"{function} has at most {limits[0]} jobs"
+        return f"{function} has at most {limits[0]} {'job' if limits[0] == 1 else 'jobs'}"
     high, normal, low = (limit or "any number" for limit in limits)
     return f"{function} has at most {high} jobs of high, {normal} of normal and {low} of low priority"

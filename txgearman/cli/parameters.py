@@ -120,6 +120,12 @@ def point_in_time(text: str, now: datetime) -> datetime:
     return moment if moment.tzinfo is not None else moment.astimezone()
 
 
+class WholeNumber(click.IntRange):
+    """A whole number. Errors call it that, and not an integer range."""
+
+    name = "whole number"
+
+
 class _TextParameter(click.ParamType):  # type: ignore[type-arg]
     """A parameter whose text is parsed by `_value`, which raises `ValueError`."""
 

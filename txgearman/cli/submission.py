@@ -276,7 +276,8 @@ class _JobBatch:
                 self._write(self._reorder_buffer[number])
             raise
         if self._failed:
-            print_message(f"{self._failed} of {self._done} jobs gave no result")
+            what = "were not accepted" if self._options.offline else "gave no result"
+            print_message(f"{self._failed} of {self._done} jobs {what}")
         return ExitCode.JOB_FAILED if self._failed else ExitCode.OK
 
     async def _submit_in_turn(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, cast
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -22,7 +23,10 @@ ATTEMPT_DELAY: Final = 0.1
 """Seconds between the attempts at two addresses of one name, and before the failure of the last one is
 reported. RFC 8305 recommends no less."""
 
-_HOST_AND_PORT: Final = re.compile(r"[\w.-]+:\d+")
+_HOST_AND_PORT: Final = re.compile(r"(?:(?P<host>[\w.-]*[A-Za-z.][\w.-]*)(?::(?P<port>\d+))?|(?P<alone>\d+))")
+"""What people write who expect an address: a host, with a port or without, or a port."""
+
+_TRUST_ROOTS: Final = re.compile(r":trustRoots=((?:\\.|[^:\\])+)")
 
 Endpoint = str | IStreamClientEndpoint
 """A server: the string of a Twisted client endpoint, or such an endpoint."""
@@ -42,18 +46,34 @@ def endpoint_from(reactor: IReactorTime, endpoint: Endpoint) -> IStreamClientEnd
         The endpoint.
 
     Raises:
-        ValueError: Twisted's `clientFromString` does not understand the string. A host and a port alone are
-            told how they are written.
+        ValueError: Twisted's `clientFromString` does not understand the string. For a host or a port without
+            a kind of endpoint, and for ``trustRoots`` that name no folder, the text says what to write.
     """
     if not isinstance(endpoint, str):
         return endpoint
     try:
         made = clientFromString(reactor, endpoint)
-    except ValueError as error:
-        if _HOST_AND_PORT.fullmatch(endpoint):
-            raise ValueError(f"a server's address is {'tcp:' + endpoint!r}, not {endpoint!r}") from error
+    except Exception as error:
+        # The parsers of the kinds of endpoints raise anything.
+        mistake = _mistake_in(endpoint)
+        if mistake is not None:
+            raise ValueError(mistake) from error
         raise
     return _with_all_addresses(reactor, made)
+
+
+def _mistake_in(endpoint: str) -> str | None:
+    """What is wrong with a string that makes no endpoint, where that is known."""
+    address = _HOST_AND_PORT.fullmatch(endpoint)
+    if address:
+        host, port = address["host"] or "localhost", address["port"] or address["alone"] or "4730"
+        return f"a server's address is 'tcp:{host}:{port}', not {endpoint!r}"
+    trust_roots = _TRUST_ROOTS.search(endpoint)
+    if trust_roots:
+        folder = re.sub(r"\\(.)", r"\1", trust_roots[1])
+        if not Path(folder).is_dir():
+            return f"trustRoots is a folder with CAs in files named *.pem, and {folder!r} is not a folder"
+    return None
 
 
 def tcp_endpoint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -51,7 +52,12 @@ def check_endpoint(reactor: Any, description: str) -> None:
         endpoint_of(reactor, description)
     # Each kind of endpoint has its own parser, and they raise what they like.
     except Exception as error:
-        raise ValueError(f"{description!r} is no server endpoint: {error}") from error
+        why = str(error)
+        # What people write who expect an address or a port.
+        address = re.fullmatch(r"(?:([\d.]+):)?(\d+)", description)
+        if address:
+            why = f"write 'tcp:{address[2]}{f':interface={address[1]}' if address[1] else ''}'"
+        raise ValueError(f"{description!r} is no server endpoint: {why}") from error
 
 
 def check_settings(reactor: Any, settings: Settings) -> None:

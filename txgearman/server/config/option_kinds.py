@@ -98,10 +98,10 @@ FLAG: Final = Kind("true or false", lambda _text: True, _only(bool))
 INTEGER: Final = Kind("a whole number", int, _only(int), numbers=(int,))
 NUMBER: Final = Kind("a number", _finite, _number, numbers=(int, float))
 SIZE: Final = Kind(
-    "a number of bytes, with K, M or G behind it if wanted", _of_size, _text_or(_of_size, int), numbers=(int,)
+    "a number of bytes, with K, M or G after it if wanted", _of_size, _text_or(_of_size, int), numbers=(int,)
 )
 SECONDS: Final = Kind(
-    "a number of seconds, with s, m, h or d behind it if wanted",
+    "a number of seconds, with s, m, h or d after it if wanted",
     _seconds,
     lambda value: _seconds(value) if type(value) is str else _number(value),
     numbers=(int, float),

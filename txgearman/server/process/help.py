@@ -172,4 +172,4 @@ def hint(error: str, options: Sequence[Option]) -> str:
         else:
             near = get_close_matches(name, [each.name for each in options], n=1)
             error += f"; did you mean --{near[0]}?" if near else ""
-    return f"{error}{'' if error.endswith('?') else '.'} Try twistd gearmand --help"
+    return f"{error}{'' if error.endswith(('?', '.')) else '.'} Try twistd gearmand --help"
