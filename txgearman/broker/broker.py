@@ -197,14 +197,33 @@ class Broker:
         run_at: float | None = None,
         options: JobOptions | None = None,
     ) -> None:
-        """`Submissions.submit`. The server's commands call that itself: the call from here to there is a
-        twentieth of the broker's part of a submit."""
+        """Accept a job, or let `client` wait for the one that it is a duplicate of.
+
+        `Submissions.submit` says more. The server's commands call that itself: the call from here to there
+        is a twentieth of the broker's part of a submit.
+
+        Args:
+            client: Who submits. It waits for the job unless that is `background`.
+            function_name: The function that is to run.
+            unique: The key that makes two jobs of a function the same one; empty for none.
+            data: The payload.
+            priority: One of `Priority`, as a plain int.
+            background: Whether the job goes on without a client.
+            reducer: What SUBMIT_REDUCE_JOB names for the worker.
+            run_at: Seconds since the epoch before which no worker gets the job; None for at once.
+            options: What is said of this job alone; None for nothing.
+        """
         self.submissions.submit(
             client, function_name, unique, data, priority, background, reducer, run_at, options
         )
 
     def watch(self, client: Client, handle: bytes) -> None:
-        """`Submissions.watch`."""
+        """Let `client` wait for a job that it did not submit. `Submissions.watch` says more.
+
+        Args:
+            client: Who waits.
+            handle: The job's handle.
+        """
         self.submissions.watch(client, handle)
 
     def leave_client(self, client: Client) -> None:
