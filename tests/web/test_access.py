@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -12,6 +13,7 @@ from tests.web.asking import Web
 from txgearman.access.patterns import MAX_SHOWN
 from txgearman.access.policy import AccessPolicy, Identity, Rule
 from txgearman.server import Settings
+from txgearman.server.config.options import FunctionSettings
 from txgearman.web import WebSettings
 from txgearman.web.http.guard import Guard, WebRight
 from txgearman.web.http.responses import HTTPProblem
@@ -94,6 +96,42 @@ class SubmitTests(SynchronousTestCase):
         for response in (denied, unknown):
             # JSON doubles each backslash.
             self.assertLess(len(response.body), 5 * MAX_SHOWN + 300)
+
+
+class ChangedPolicyTests(SynchronousTestCase):
+    """A reload takes rights away from requests that are under way."""
+
+    def setUp(self) -> None:
+        self.web = Web(server=Settings(access=POLICY, functions={"f": FunctionSettings(keep_results=60.0)}))
+        job = self.web.ask("POST", "/api/v1/functions/f/jobs?background=true", b"x")
+        self.job = f"/api/v1/jobs/{job.json()['handle']}"
+
+    def reload(self, *rules: Rule) -> None:
+        server = self.web.gearman.server
+        server.reconfigure(replace(server.settings, access=AccessPolicy(rules)))
+        self.web.gearman.turn()
+
+    def test_requests_that_it_does_not_allow_end(self) -> None:
+        paths = ("/api/v1/live", f"{self.job}/events", f"{self.job}/result?wait=60")
+        exchanges = [self.web.begin("GET", path) for path in paths]
+        self.reload(*POLICY.rules, Rule("more"))
+        self.assertEqual([exchange.response.closed for exchange in exchanges], [False] * 3)
+        self.reload()
+        self.assertEqual([exchange.response.closed for exchange in exchanges], [True] * 3)
+        self.assertEqual([b"JOB" in exchange.transport.value() for exchange in exchanges], [False] * 3)
+
+    def test_who_waits_for_the_result_of_the_own_job_gets_it(self) -> None:
+        exchange = self.web.begin("POST", "/api/v1/functions/f/jobs", b"ab")
+        self.reload()
+        self.assertIs(exchange.response.closed, False)
+
+    def test_what_was_answered_is_forgotten(self) -> None:
+        exchange = self.web.begin("GET", "/api/v1/live")
+        exchange.leave()
+        self.web.get(SERVER)
+        self.reload()
+        routes: Any = self.web.site.resource.children[b"api"].children[b"v1"]
+        self.assertEqual(routes._under_way, {})
 
 
 class GuardTests(SynchronousTestCase):

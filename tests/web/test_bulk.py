@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.broker.bench import SilentWorker
 from tests.server.stores import UNAVAILABLE, ListStore, Thread
 from tests.web.asking import Exchange, Web
+from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.broker.entities import Worker
 from txgearman.server import Settings
 from txgearman.server.persistence.writer import StoreWriter
@@ -172,7 +173,7 @@ class TurnTests(BulkCase):
         producer: Any = exchange.transport.producer
         producer.pauseProducing()
         self.web.gearman.turn()
-        self.assertEqual(self.web.inspection.total, SLICE_LINES * 2, "the slice that was to come")
+        self.assertEqual(self.web.inspection.total, SLICE_LINES)
         producer.resumeProducing()
         self.web.gearman.turn()
         self.assertEqual(codes(exchange), ["accepted"] * SLICE_LINES * 3)
@@ -183,6 +184,14 @@ class TurnTests(BulkCase):
         producer.pauseProducing()
         self.web.gearman.turn(STALLED + 1)
         self.assertFalse(exchange.transport.connected)
+
+    def test_who_may_submit_no_more_is_refused_the_rest(self) -> None:
+        self.web = Web(server=Settings(access=AccessPolicy((Rule("all", submit=(b"f",)),))))
+        exchange = self.begin(*({"data": "x"} for _ in range(SLICE_LINES + 2)))
+        self.web.gearman.server.reconfigure(Settings(access=AccessPolicy((Rule("all", submit=(b"g",)),))))
+        self.web.gearman.turn()
+        # Nobody has shown a token, so one is asked for.
+        self.assertEqual(codes(exchange), ["accepted"] * SLICE_LINES + ["token-needed"] * 2)
 
     def test_a_peer_that_goes_leaves_what_was_accepted(self) -> None:
         exchange = self.begin(*({"data": "x"} for _ in range(SLICE_LINES * 3)))

@@ -129,6 +129,7 @@ class GearmanServerFactory(Factory):
         self.plots: StoredPlots | None = None
         self._failure_log = DeathLog(self.clock, self.activity)
         self.death_listeners: list[DeathListener] = [self._failure_log]
+        self.access_listeners: list[Callable[[], object]] = []
         self.results = ResultWaits(reactor, lambda: self.broker)
         self.broker = self._make_broker()
         self.scheduling = self._make_scheduling()
@@ -174,6 +175,11 @@ class GearmanServerFactory(Factory):
                         "Connection {number} cannot obey the access policy", number=connection.number
                     )
                     connection.drop()
+            for listener in self.access_listeners:
+                try:
+                    listener()
+                except Exception:
+                    _log.failure("A listener failed with a change of the access policy")
 
     def _make_broker(
         self,

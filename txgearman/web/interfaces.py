@@ -571,6 +571,10 @@ class Gearman(HTTPLimits, Protocol):
         """Who may do what, None without a policy."""
 
     @property
+    def access_listeners(self) -> list[Callable[[], object]]:
+        """What is called when the access policy has changed."""
+
+    @property
     def plots(self) -> Plots | None:
         """Where plots outlive the server; None where nothing does."""
 

@@ -10,6 +10,8 @@ import base64
 import binascii
 import json
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -64,7 +66,8 @@ def submit_lines(
     """
     check_function(call.request, function, settings, guard)
     parser = LineParser(submit_parameters(settings), call.arguments)
-    BulkSubmit(gearman.broker, call, function, parser, reactor).begin()
+    check = partial(guard.check_submit, call.request, function)
+    BulkSubmit(gearman.broker, call, function, parser, check, reactor).begin()
 
 
 class LineParser:
@@ -155,17 +158,26 @@ class BulkSubmit:
         call: The request, with its body.
         function: The name of the jobs' function.
         parser: Reads the lines.
+        check: Raises `HTTPProblem` if the sender may submit no more: the access policy may change meanwhile.
         reactor: The clock.
     """
 
     def __init__(
-        self, broker: Jobs, call: Call, function: bytes, parser: LineParser, reactor: IReactorTime
+        self,
+        broker: Jobs,
+        call: Call,
+        function: bytes,
+        parser: LineParser,
+        check: Callable[[], None],
+        reactor: IReactorTime,
     ) -> None:
         self.client = Client(self)
         self._broker = broker
         self._request: Request = call.request
         self._function = function
         self._parser = parser
+        self._check = check
+        self._denial: HTTPProblem | None = None
         self._reactor = reactor
         self._body = call.body()
         self._read = 0
@@ -195,8 +207,12 @@ class BulkSubmit:
     def _go_on(self) -> None:
         """Submit a slice of lines, and send the answers that are there."""
         self._turn = None
-        if self._is_over:
+        if not self._can_write():
             return
+        try:
+            self._check()
+        except HTTPProblem as problem:
+            self._denial = problem
         begun = self._read
         for _ in range(min(SLICE_LINES, MAX_UNANSWERED - len(self._answers))):
             if self._read - begun >= SLICE_BYTES or not self._submit_next():
@@ -218,6 +234,9 @@ class BulkSubmit:
         return False
 
     def _submit(self, line: bytes) -> None:
+        if self._denial is not None:
+            self._answer_now(_refused(self._denial))
+            return
         try:
             data, said = self._parser.parse(line)
             self._broker.submit(
@@ -268,7 +287,7 @@ class BulkSubmit:
         return not (self._is_over or self._paused)
 
     def _flush_later(self) -> None:
-        if self._turn is None and not self._is_over:
+        if self._turn is None and self._can_write():
             self._turn = self._reactor.callLater(0, self._go_on)
 
     # -- the end --------------------------------------------------------------------------------

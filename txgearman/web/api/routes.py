@@ -135,7 +135,9 @@ class Api(Branch):
             settings,
         )
         self.description = describe(self.routes)
-        self.putChild(b"v1", Routes(self.routes, guard, reactor, gearman.activity))
+        routes = Routes(self.routes, guard, reactor, gearman.activity)
+        gearman.access_listeners.append(routes.access_changed)
+        self.putChild(b"v1", routes)
 
     def _openapi(self, _call: Call) -> Response:
         return Response(to_json(self.description))

@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from txgearman.access.actor import Actor
 from txgearman.access.patterns import shown
-from txgearman.web.http.body import send_body
+from txgearman.web.http.body import cut_off, send_body
 from txgearman.web.http.guard import Guard, WebRight
 from txgearman.web.http.responses import HTTPProblem, Response, not_found
 from txgearman.web.interfaces import Activity
@@ -257,6 +257,14 @@ class Routes(Resource):
         self._guard = guard
         self._reactor = reactor
         self._activity = activity
+        # Requests that are answered later, but for submits: what was submitted is its sender's.
+        self._under_way: dict[Request, WebRight] = {}
+
+    def access_changed(self) -> None:
+        """There is another access policy: end the connections of requests that it does not allow."""
+        for request, right in list(self._under_way.items()):
+            if not self._guard.allows(request, right):
+                cut_off(request)
 
     def render(self, request: Request) -> Any:
         try:
@@ -268,6 +276,8 @@ class Routes(Resource):
             response = route.handler(call)
         except HTTPProblem as problem:
             return problem.response().send(request)
+        if not isinstance(response, Response) and route.right is not WebRight.SUBMIT:
+            self._watch(request, route.right)
         if response is None:
             return NOT_DONE_YET
         if isinstance(response, Response):
@@ -276,6 +286,13 @@ class Routes(Resource):
             return NOT_DONE_YET
         self._send_later(request, self._noted(route, call, actor, response))
         return NOT_DONE_YET
+
+    def _watch(self, request: Request, right: WebRight) -> None:
+        """Remember a request that is not answered yet, until it is."""
+        if request.finished or request._disconnected:
+            return
+        self._under_way[request] = right
+        request.notifyFinish().addBoth(lambda _: self._under_way.pop(request, None))
 
     async def _noted(
         self, route: Route, call: Call, actor: Actor | None, response: Awaitable[Response | None]
