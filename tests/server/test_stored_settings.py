@@ -28,6 +28,7 @@ from txgearman.broker.setting_kinds import (
     value_of_runs,
     with_value,
 )
+from txgearman.errors import StoreUnavailable
 from txgearman.server.config.options import FunctionSettings
 from txgearman.server.persistence import settings as settings_module
 from txgearman.server.persistence.lease import RENEWALS
@@ -122,6 +123,11 @@ class KeepingTests(SettingTestCase):
         self.assertEqual([self.heard(peer) for peer in peers], [b"OK\r\n", b"", b""], "others are on the way")
         self.commit()
         self.assertEqual([self.heard(peer) for peer in peers], [b"", b"OK\r\n", b"OK\r\n"])
+
+    def test_what_the_store_says_is_one_line_of_the_answer(self) -> None:
+        self.store.failing = StoreUnavailable("two\nlines\x1b[2J")
+        refused = self.say(b"maxqueue f 5")
+        self.assertEqual((refused.count(b"\n"), refused.count(b"\x1b")), (1, 0), refused)
 
     def test_a_store_that_is_away(self) -> None:
         self.store.failing = UNAVAILABLE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from txgearman.access.patterns import MAX_SHOWN, quoted
 from txgearman.access.policy import Right
 from txgearman.errors import GearmanError, Refused
-from txgearman.wire.names import escape_word
+from txgearman.wire.names import escape, escape_word
 
 if TYPE_CHECKING:
     from txgearman.server.interfaces import Peer
@@ -86,6 +86,6 @@ def _echoed(word: bytes) -> str:
 
 
 def refusal_line(refusal: Refused) -> bytes:
-    """The answer to a command that the server refuses."""
-    text = refusal.text.replace(" ", "+").encode("utf-8", "backslashreplace")
+    """The answer to a command that the server refuses. What a database says may have several lines."""
+    text = escape(" ".join(refusal.text.split()).replace(" ", "+").encode("utf-8", "backslashreplace"))
     return b"ERR %b %b\r\n" % (refusal.code, text)
