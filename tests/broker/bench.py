@@ -363,6 +363,7 @@ def leftovers(broker: Broker) -> dict[str, Any]:
         "results of running jobs": len(broker.ended_jobs.results._collecting),
         "bytes of these": broker.ended_jobs.results._size,
         "unsaved results": len(broker.ended_jobs.results.unsaved),
+        "unsaved deaths": len(broker.ended_jobs.unsaved_deaths),
         "leaving clients": broker.departures.clients,
         "total": broker.total,
     }

@@ -95,6 +95,10 @@ class ListStore:
         for number, retry in changes.retries.items():
             if number in self.jobs:
                 self.jobs[number] = self.jobs[number]._replace(**retry._asdict())
+        for number, end in changes.unsaved_ends.items():
+            if number not in ticks_done | ticks_refused and number not in {**self.jobs, **self._foreign}:
+                kept: dict[int, Any] = self.dead if isinstance(end, DeadJob) else self.kept_results
+                kept.setdefault(number, end)
         return Written(duplicates, [], ticks_done, ticks_refused)
 
     def _end_jobs(self, changes: Changes) -> None:

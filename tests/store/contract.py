@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.store.crowd import a_job
 from tests.store.finishing import FINISHED_AT_ONCE
@@ -24,6 +24,7 @@ from txgearman.store.contract import (
     Changes,
     DeadCount,
     Evicted,
+    KeptResult,
     KeptUnique,
     QueueLength,
     ResultCounts,
@@ -33,6 +34,7 @@ from txgearman.store.contract import (
     SlotChanges,
     Store,
     StoredJob,
+    Tick,
     Written,
 )
 from txgearman.store.urls import open_store
@@ -601,6 +603,71 @@ class StoreContract(ScheduleContract):
         self.assertEqual(self.store.results.evict(0, 0.0, 100), Evicted(0, 10))
         self.assertEqual(self.store.results.counts(), ResultCounts(0, 0))
 
+    # -- ends of jobs that were never saved ------------------------------------------------------------
+
+    def end_unsaved(self, *ends: DeadJob | KeptResult, **others: Any) -> Written:
+        """Let jobs end that were not saved, in one transaction with other changes."""
+        return self.store.write(Changes(unsaved_ends={end.number: end for end in ends}, **others))
+
+    def test_what_ends_unsaved_is_kept_as_it_was(self) -> None:
+        jobs = [
+            job(1, b"a unique", ALL_BYTES, priority=0, reducer=b"a reducer", losses=2, run_at=5.0),
+            job(LARGEST_NUMBER, function=ALL_BYTES, handle=ALL_BYTES[:63], attributes=b"expires=5"),
+            job(3, b"-", b""),
+        ]
+        deaths = [death(jobs[0], 1.5e9 + 0.25, error=ALL_BYTES), death(jobs[1], 1.4e9, worker=b"", outcome=8)]
+        results = [result(jobs[2]), result(job(4), data=None), result(job(5, b"u"), data=ALL_BYTES)]
+        # Twice, as by a server that does not know whether the first attempt was committed.
+        for _ in range(2):
+            self.assertEqual(self.end_unsaved(*deaths, *results), Written({}, []))
+            self.assertEqual((stored(self.store), dead_jobs(self.store)), ([], deaths))
+            self.assertEqual([self.store.results.find(each.number, 0.0) for each in results], results)
+            weight = sum(kept.weight for kept in results)
+            self.assertEqual(self.store.results.counts(), ResultCounts(3, weight))
+            self.restart()
+        weights = sorted(count.weight for count in self.store.dead_jobs.counts())
+        self.assertEqual(weights, sorted(dead.weight for dead in deaths))
+
+    def test_a_job_that_ended_unsaved_and_is_dead_can_be_retried(self) -> None:
+        self.end_unsaved(death(job(1, b"u", attributes=b"expires=5")))
+        save(self.store, job(2, b"u"))
+        with self.assertRaises(UniqueInUse):
+            self.store.dead_jobs.retry(1, 60, RETRIED_AT)
+        self.store.write(Changes(removals=[2]))
+        retried = job(1, b"u", position=60, submitted=RETRIED_AT, attributes=b"expires=5")
+        self.assertEqual(self.store.dead_jobs.retry(1, 60, RETRIED_AT), retried)
+        # The unique is that of the job again.
+        self.assertEqual(save(self.store, job(3, b"u")), {3: job(1).handle})
+
+    def test_nothing_is_kept_of_what_is_stored_unless_it_is_removed(self) -> None:
+        save(self.store, job(1), job(2), job(3), job(4))
+        self.end_unsaved(death(job(1)), result(job(2)), death(job(3)), result(job(4)), removals=[3, 4])
+        self.assertEqual((self.numbers(), dead_jobs(self.store)), ([1, 2], [death(job(3))]))
+        self.assertIsNone(self.store.results.find(2, 0.0))
+        self.assertEqual(self.store.results.find(4, 0.0), result(job(4)))
+
+    def test_what_ends_unsaved_takes_no_unique(self) -> None:
+        written = self.end_unsaved(
+            death(job(1, b"u")), result(job(2, b"v")), saves=[job(3, b"u"), job(4, b"v")]
+        )
+        self.assertEqual((written, self.numbers()), (Written({}, []), [3, 4]))
+        self.assertEqual(dead_jobs(self.store), [death(job(1, b"u"))])
+
+    def test_of_a_tick_that_is_done_with_nothing_is_kept(self) -> None:
+        tick = Tick(b"s", 1.8e9)
+        self.assertEqual(self.end_unsaved(death(job(1)), ticks={1: tick}).ticks_done, frozenset())
+        done = self.end_unsaved(death(job(2)), result(job(3)), result(job(4)), ticks={2: tick, 3: tick})
+        self.assertEqual(done.ticks_done, {2, 3})
+        self.assertEqual(dead_jobs(self.store), [death(job(1))])
+        found = [self.store.results.find(number, 0.0) for number in (3, 4)]
+        self.assertEqual(found, [None, result(job(4))])
+
+    def test_many_that_end_unsaved(self) -> None:
+        jobs = [job(number) for number in range(1, 1101)]
+        self.end_unsaved(*map(death, jobs[:550]), *map(result, jobs[550:]))
+        self.assertEqual(len(dead_jobs(self.store)), 550)
+        self.assertEqual(self.store.results.counts().results, 550)
+
     # -- reading ------------------------------------------------------------------------------------
 
     def test_backlogs(self) -> None:
@@ -807,7 +874,17 @@ class StoreContract(ScheduleContract):
                 job.number: result(job, float(chance.randrange(20)), bytes(chance.randrange(200)))
                 for job in chance.sample(alive, min(len(alive), chance.choice([0, 0, 5])))
             }
-            changes = Changes(saves, removals, losses, {}, retries, deaths, results=results)
+            unsaved: dict[int, DeadJob | KeptResult] = {}
+            for _ in range(chance.choice([0, 0, 3])):
+                ended = _random_job(
+                    chance, chance.choice([next_number, chance.randrange(1, next_number + 1)])
+                )
+                next_number += 1
+                ends = death(ended, chance.randrange(20)), result(ended, float(chance.randrange(20)))
+                unsaved[ended.number] = chance.choice(ends)
+            changes = Changes(
+                saves, removals, losses, {}, retries, deaths, results=results, unsaved_ends=unsaved
+            )
             self.assertEqual(self.store.write(changes), model.write(changes))
             self.assertEqual(stored(self.store), stored(model))
             self.assertEqual(dead_jobs(self.store), dead_jobs(model))

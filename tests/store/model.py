@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Any
 
 from tests.store.plots import MemoryPlots
 from tests.store.schedules import MemorySchedules, ScheduleTable
@@ -92,6 +93,13 @@ class ModelDatabase:
         if kept:
             self.uniques = {key: each for key, each in self.uniques.items() if each.until > now}
             self.uniques |= {(each.function, each.key): each for each in kept}
+
+    def keep_ends(self, ends: dict[int, KeptResult | DeadJob], without: Set[int]) -> None:
+        """Keep what is to be kept of jobs that ended before they were saved."""
+        for number, end in ends.items():
+            kept: dict[int, Any] = self.dead if isinstance(end, DeadJob) else self.results
+            if number not in self.jobs and number not in without:
+                kept.setdefault(number, end)
 
     def slots_of(self, key: tuple[bytes, bytes], owner: int | None = None) -> list[Slot]:
         """The slots of one limit, of one server or of all."""
@@ -196,6 +204,7 @@ class ModelStore:
             handle = self._save(job, changes)
             if handle is not None:
                 duplicates[job.number] = handle
+        base.keep_ends(changes.unsaved_ends, ticks_done | ticks_refused)
         return Written(duplicates, coalesced, ticks_done, ticks_refused)
 
     def _save(self, job: StoredJob, changes: Changes) -> bytes | None:

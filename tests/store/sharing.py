@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tests.store.contract import LEASE
-from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stored
+from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, result, save, stored
 from txgearman.errors import LeaseLost, UniqueInUse
 from txgearman.store.contract import (
     MAX_SLOTS,
@@ -204,6 +204,22 @@ class SharedContract(_TestCase):
         written = first.write(Changes(coalesced={1: each.at}, deaths=deaths))
         self.assertEqual(written.coalesced, [])
         self.assertEqual((stored(first), len(dead_jobs(first))), ([], 2))
+
+    def test_what_another_server_has_has_not_ended_here(self) -> None:
+        """It was this server's, which lost its lease and went on with the job for those who wait."""
+        first, second = self.opened("first"), self.opened("second")
+        save(first, job(1), job(2))
+        second.write(Changes(unsaved_ends={1: death(job(1)), 2: result(job(2)), 3: death(job(3))}))
+        self.assertEqual((stored(first), dead_jobs(first)), ([job(1), job(2)], [death(job(3))]))
+        self.assertIsNone(first.results.find(2, 0.0))
+
+    def test_a_server_without_a_lease_keeps_no_end(self) -> None:
+        dead, living = self.opened("dead", ENDED), self.opened("living")
+        living.take_over(10, 1)
+        for end in (death(job(1)), result(job(1))):
+            with self.assertRaises(LeaseLost):
+                dead.write(Changes(unsaved_ends={1: end}))
+        self.assertEqual((dead_jobs(living), living.results.find(1, 0.0)), ([], None))
 
     # -- settings -------------------------------------------------------------------------------------
 

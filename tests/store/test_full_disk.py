@@ -185,6 +185,20 @@ class FullDiskTests(SqliteCase):
         self.fill()
         self.assertEqual(store.results.evict(0, 0.0, 100), (0, 40))
 
+    def test_a_job_that_ended_unsaved_is_refused(self) -> None:
+        store = self.opened()
+        self.fill()
+        for end in (death(job(1)), result(job(1))):
+            with self.assertRaisesRegex(StoreUnavailable, FULL):
+                store.write(
+                    Changes(unsaved_ends={1: end}, kept_uniques=[KeptUnique(b"f", b"u", b"H:1", 9.0)])
+                )
+        self.filler.unlink()
+        store.write(Changes())
+        self.assertEqual(
+            (dead_jobs(store), store.results.counts(), store.kept_uniques(0.0)), ([], (0, 0), [])
+        )
+
     def test_more_removals_than_the_log_has_room_for(self) -> None:
         store = self.opened()
         saved = self.save_until_full(store)

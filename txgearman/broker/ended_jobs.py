@@ -17,6 +17,7 @@ from txgearman.broker.timer import Timer
 if TYPE_CHECKING:
     from txgearman.broker.entities import Job
     from txgearman.broker.interfaces import DeadJobStore, DeathListener, JobStore, ResultStore
+    from txgearman.broker.kept_result import KeptResult
     from txgearman.broker.policy import Policy
 
 
@@ -26,6 +27,8 @@ class EndedJobs:
     `history` remembers those that ended last, None where it is off. `kept_uniques` has the uniques of
     completed jobs. `results` has the results of background jobs that run, and `result_store` keeps those of
     jobs that are done. `dead_job_store` keeps the dead jobs: `dead_jobs` in memory where it is no other.
+    `unsaved_deaths` has, by handle, what is to be kept of jobs that died while they were being saved, as
+    `Results.unsaved` has it of completed ones; it is for reading alone.
 
     Args:
         policy: How much is kept.
@@ -45,6 +48,7 @@ class EndedJobs:
         "kept_uniques",
         "result_store",
         "results",
+        "unsaved_deaths",
     )
 
     def __init__(
@@ -62,6 +66,7 @@ class EndedJobs:
         self.kept_uniques = KeptUniques(policy.max_kept_uniques, timer.wall_clock)
         self.results = Results(policy.results_bytes, timer.wall_clock)
         self.result_store: ResultStore = result_store or self.results.memory
+        self.unsaved_deaths: dict[bytes, DeadJob] = {}
         self.history: History | None = None
         self._keeps_dead = False
         self.change_policy(policy)
@@ -106,6 +111,28 @@ class EndedJobs:
         elif job.stored and job_store is not None:
             job_store.remove(number_of(job.handle))
 
+    def unsaved_end(self, job: Job) -> KeptResult | DeadJob | None:
+        """What is to be kept of a job that ended while it was being saved.
+
+        Args:
+            job: The job.
+
+        Returns:
+            Its result, or the dead job; None for nothing.
+        """
+        return self.results.unsaved.get(job.handle) or self.unsaved_deaths.get(job.handle)
+
+    def take_unsaved_end(self, job: Job) -> KeptResult | DeadJob | None:
+        """As `unsaved_end`, and it is forgotten: the job was saved, or is not to be.
+
+        Args:
+            job: The job.
+
+        Returns:
+            What `unsaved_end` returned.
+        """
+        return self.results.take_unsaved(job.handle) or self.unsaved_deaths.pop(job.handle, None)
+
     def _keep_unique(self, job: Job, job_store: JobStore | None) -> None:
         """Keep the unique of a job that is completed, if that is wanted."""
         kept = self.kept_uniques.kept_of(job)
@@ -128,7 +155,7 @@ class EndedJobs:
             results.forget(job)
             return False
         result = results.finish(job, data, self._timer.wall_clock(), seconds)
-        if job.saving:
+        if job.saving is not None:
             # Nobody was told of the job yet: its result is kept once it is stored.
             results.add_unsaved(result)
         elif job_store is None:
@@ -162,7 +189,7 @@ class EndedJobs:
         )
         if job.saving is not None:
             # It is buried once it is stored: nobody was told of it yet.
-            job.note_failures().dead = dead
+            self.unsaved_deaths[job.handle] = dead
         elif not job.stored or job_store is None:
             self.dead_jobs.add(dead)
         else:

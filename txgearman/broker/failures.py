@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-if TYPE_CHECKING:
-    from txgearman.broker.dead_job import DeadJob
+from typing import Final, NamedTuple
 
 MAX_RUNS: Final = 20
 """Failed runs that are remembered of one job, the latest ones. They are shown; nothing is decided by them."""
@@ -39,11 +36,10 @@ class Failures:
     `snoozes` those that do not count as their workers asked for that. `outcome` is that of the last one,
     `error` what its worker said, and `worker` which it was. `retry_at` is when the
     job is to be queued again, in seconds since the epoch, None once it has been. `runs` are the latest of
-    those runs that this server has seen, and `warnings` what workers have warned of. `dead` is what is to be
-    kept of a job that died while it was being saved.
+    those runs that this server has seen, and `warnings` what workers have warned of.
     """
 
-    __slots__ = ("attempts", "dead", "error", "outcome", "retry_at", "runs", "snoozes", "warnings", "worker")
+    __slots__ = ("attempts", "error", "outcome", "retry_at", "runs", "snoozes", "warnings", "worker")
 
     def __init__(self, attempts: int = 0, outcome: int = 0, error: bytes = b"") -> None:
         self.attempts = attempts
@@ -52,7 +48,6 @@ class Failures:
         self.error = error
         self.worker = b""
         self.retry_at: float | None = None
-        self.dead: DeadJob | None = None
         # Not deques: each takes 700 bytes, and a million jobs may wait for their retry.
         self.runs: tuple[FailedRun, ...] = ()
         self.warnings: tuple[bytes, ...] = ()

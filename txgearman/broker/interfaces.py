@@ -81,6 +81,8 @@ class JobStore(Protocol):
     def save(self, job: Job) -> None:
         """Make a job durable. `StoreAnswers.saved`, `stored_before` or `not_saved` says what came of it.
 
+        If the job ends before its save begins, its `StoreAnswers.unsaved_end` is made durable instead.
+
         Args:
             job: The job. It may be with a worker already.
         """
@@ -112,7 +114,7 @@ class JobStore(Protocol):
         """
 
     def retrying(self, job: Job) -> None:
-        """A run of a stored job has failed, and it waits for its retry.
+        """A run of a stored job has failed, and it waits for its retry, or has waited for it already.
 
         Args:
             job: The job. Its `failures` say what happened, and when it is to run again.

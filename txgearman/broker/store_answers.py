@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Final
 from txgearman.broker.entities import Job
 from txgearman.broker.handles import number_of
 from txgearman.broker.job_states import PRIORITIES, JobState, Outcome
+from txgearman.broker.kept_result import KeptResult
 from txgearman.broker.stopping import ABANDONED, TAKEN_OVER
 from txgearman.broker.stored_job import StoredJob
 from txgearman.errors import Refused, TickOutdated
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
+    from txgearman.broker.dead_job import DeadJob
 
 _SAVING: Final = JobState.SAVING
-_RETRYING: Final = JobState.RETRYING
 _RUNNING: Final = JobState.RUNNING
 _GONE: Final = JobState.GONE
 _NOT_SAVED: Final = int(Outcome.NOT_SAVED)
@@ -39,31 +40,30 @@ class StoreAnswers:
         self._life = broker.life
         self._stored_queues = broker.stored_queues
 
-    def saved(self, job: Job) -> None:
+    def unsaved_end(self, job: Job) -> KeptResult | DeadJob | None:
+        """What is to be kept of a job that ended before its save began.
+
+        Args:
+            job: What `JobStore.save` was called with.
+
+        Returns:
+            Its result, or the dead job; None for nothing.
+        """
+        return self._broker.ended_jobs.unsaved_end(job)
+
+    def saved(self, job: Job, with_end: bool = False) -> None:
         """A job that was to be saved is durable: its clients are told, and it waits for a worker.
 
         Args:
             job: What `JobStore.save` was called with.
+            with_end: Whether it had ended before its save began, so that its `unsaved_end` is durable
+                instead.
         """
         waiting, job.saving = job.saving or (), None
         job.stored = job.background = True
         for client, reply in waiting:
             client.connection.resolve_created(reply, job.handle)
-        if job.state is _GONE:
-            # It was done, or cancelled, while it was being saved.
-            dead = None if job.failures is None else job.failures.dead
-            result = self._broker.ended_jobs.results.take_unsaved(job.handle)
-            # A take-over may have brought it back meanwhile, and submits may have been coalesced with it.
-            if self._life.job_store is not None and not self.is_live(job.handle):
-                if result is not None:
-                    self._life.job_store.completed(result)
-                elif dead is not None:
-                    self._life.job_store.died(dead.number, dead)
-                else:
-                    self._life.job_store.remove(number_of(job.handle), just_now=False)
-        elif job.state is _RETRYING and self._life.job_store is not None:
-            self._life.job_store.retrying(job)
-        elif job.state is _SAVING:
+        if job.state is _SAVING:
             position = number_of(job.handle)
             if (
                 (job.extras is None or job.run_at is None)
@@ -73,6 +73,20 @@ class StoreAnswers:
                 self._leave_to_store(job)
             else:
                 self._life.let_in(job)
+        elif job.state is _GONE:
+            # It was done, or cancelled, while it was being saved.
+            end = self._broker.ended_jobs.take_unsaved_end(job)
+            # A take-over may have brought it back meanwhile, and submits may have been coalesced with it.
+            if not with_end and self._life.job_store is not None and not self.is_live(job.handle):
+                if isinstance(end, KeptResult):
+                    self._life.job_store.completed(end)
+                elif end is not None:
+                    self._life.job_store.died(end.number, end)
+                else:
+                    self._life.job_store.remove(number_of(job.handle), just_now=False)
+        elif job.failures is not None and job.failures.ended_runs and self._life.job_store is not None:
+            # It ran for those who wait for its result, and was saved as a new job.
+            self._life.job_store.retrying(job)
 
     def not_saved(self, job: Job, refusal: Refused) -> None:
         """A job could not be made durable: those who wanted that are refused.
@@ -141,7 +155,7 @@ class StoreAnswers:
 
     def _stay_online(self, job: Job) -> None:
         """A job that was not saved goes on for those who wait for its result, if there are any."""
-        self._broker.ended_jobs.results.take_unsaved(job.handle)
+        self._broker.ended_jobs.take_unsaved_end(job)
         if job.state is _SAVING:
             job.background = False
             if job.watchers:

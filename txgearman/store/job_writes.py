@@ -19,7 +19,7 @@ from txgearman.broker.kept_unique import KeptUnique, unique_key
 from txgearman.store.contract.changes import Changes, Coalesced, Retry, Written
 from txgearman.store.schedules import ScheduleRows
 from txgearman.store.session import MAX_TRIES, Session, TransactionConflict
-from txgearman.store.tables import FUNCTION_INDEX, INSERTED_FIELDS, JOB, UNIQUE
+from txgearman.store.tables import DEAD, FUNCTION_INDEX, INSERTED_FIELDS, JOB, RESULT, UNIQUE
 
 Row = tuple[Any, ...]
 """The values of `tables.INSERTED` for one job."""
@@ -90,6 +90,11 @@ class JobWrites(ABC):
     def _keep_uniques(self, connection: sa.Connection, kept: Sequence[KeptUnique]) -> None:
         """Insert kept uniques, in place of those with the same function and key."""
 
+    @abstractmethod
+    def _keep_ends(self, connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
+        """Insert rows of `DEAD` or `RESULT`, in the order of their numbers, but for those whose number is
+        there already or is that of a job."""
+
     def _coalesced(self, connection: sa.Connection, numbers: Sequence[int]) -> list[Coalesced]:
         """Those of own jobs with which a submit to another server was coalesced."""
         return []
@@ -117,6 +122,7 @@ class JobWrites(ABC):
         statements = len(batches) + bool(removals) + bool(changes.losses)
         statements += bool(changes.retries) + 2 * bool(changes.deaths) + 2 * bool(changes.ticks)
         statements += 2 * bool(changes.kept_uniques) + 2 * bool(changes.results)
+        statements += 2 * bool(changes.unsaved_ends)
         ticks_done: Set[int] = frozenset()
         ticks_refused: Set[int] = frozenset()
         # Whoever is killed between the claim of a tick and its job would leave a tick that nobody does.
@@ -143,6 +149,8 @@ class JobWrites(ABC):
                 # Another server may have kept a unique behind the first look, and then have removed the job
                 # that had it, which made room for the new one.
                 duplicates |= self._refuse_kept(connection, _without(batches, duplicates), changes)
+            if changes.unsaved_ends:
+                self._keep_unsaved(connection, changes, ticks_done | ticks_refused)
             # Nobody else removes them: what is still there was coalesced with, now or at the first of two
             # attempts.
             left = self._coalesced(connection, removals) if deleted != len(removals) else []
@@ -182,6 +190,15 @@ class JobWrites(ABC):
             results = [changes.results[number] for number in sorted(changes.results)]
             kept = self._keep(connection, results, changes.coalesced)
         return buried, kept
+
+    def _keep_unsaved(self, connection: sa.Connection, changes: Changes, without: Set[int]) -> None:
+        """Keep what is to be kept of jobs that ended before they were saved, but for some by number."""
+        ends = [end for number, end in sorted(changes.unsaved_ends.items()) if number not in without]
+        dead = [_dead_row(end) for end in ends if isinstance(end, DeadJob)]
+        results = [_result_row(end) for end in ends if isinstance(end, KeptResult)]
+        for table, rows in ((DEAD, dead), (RESULT, results)):
+            if rows:
+                self._keep_ends(connection, table, rows)
 
     def _keep_latest(self, connection: sa.Connection, changes: Changes) -> None:
         """Keep uniques, and forget those whose time is over."""
@@ -258,6 +275,19 @@ class JobWrites(ABC):
             if its != number or owner != self._session.owner
         }
         return handles, [row for row in rows if row[0] not in duplicates]
+
+
+def _dead_row(dead: DeadJob) -> Row:
+    """The values of all columns of `DEAD`."""
+    key = unique_key(dead.unique, dead.data or b"")
+    values = {**dead._asdict(), "unique_key": key, "weight": dead.weight}
+    return tuple(values[column.key] for column in DEAD.columns)
+
+
+def _result_row(result: KeptResult) -> Row:
+    """The values of all columns of `RESULT`."""
+    values = {**result._asdict(), "weight": result.weight}
+    return tuple(values.get(column.key) for column in RESULT.columns)
 
 
 def _without(batches: Sequence[Sequence[Row]], numbers: Container[int]) -> list[Sequence[Row]]:

@@ -5,7 +5,7 @@ The statements that write rows fast are in each database's own module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -311,6 +311,12 @@ UNIQUE_COLUMNS: Final = [UNIQUE.c[name] for name in KeptUnique._fields]
 
 RESULT_COLUMNS: Final = [RESULT.c[name] for name in KeptResult._fields]
 """The columns that a `KeptResult` is made of, in its order."""
+
+
+def names_of(columns: Iterable[sa.Column[Any]]) -> str:
+    """The SQL for a list of columns."""
+    return ", ".join(f'"{column.name}"' for column in columns)
+
 
 LARGEST_NUMBER: Final = 2**63 - 1
 """The largest number that fits into the column of a job's number. A peer may send a handle with any number,

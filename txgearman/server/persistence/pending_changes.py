@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Final, NamedTuple, TypeVar
 
 from txgearman.broker.dead_job import DeadJob
@@ -48,11 +48,13 @@ class Batch(NamedTuple):
         jobs: The jobs that are to be saved.
         submits: How many submits wait for each of them.
         changes: What the store is told.
+        ended: The numbers of those of the jobs that ended before they were in the store.
     """
 
     jobs: list[Job]
     submits: list[int]
     changes: Changes
+    ended: Set[int]
 
 
 class PendingChanges:
@@ -160,16 +162,16 @@ class PendingChanges:
         self._losses[number_of(job.handle)] = job.losses
 
     def retry(self, job: Job) -> None:
-        """A run of a job has failed, and it is to run again.
+        """A run of a job has failed, and it is to run again, or is running again already.
 
         Args:
             job: The job.
         """
         failures = job.failures
         assert failures is not None
-        assert failures.retry_at is not None
+        retry_at = self._wall_clock() if failures.retry_at is None else failures.retry_at
         self._retries[number_of(job.handle)] = Retry(
-            failures.attempts, failures.retry_at, failures.outcome, failures.error, failures.snoozes
+            failures.attempts, retry_at, failures.outcome, failures.error, failures.snoozes
         )
 
     def bury(self, dead: DeadJob) -> None:
@@ -200,34 +202,46 @@ class PendingChanges:
 
     # -- transactions -----------------------------------------------------------------------------
 
-    def take(self, ticks_of: Callable[[list[Job]], dict[int, Tick]]) -> Batch:
+    def take(
+        self,
+        ticks_of: Callable[[list[Job]], dict[int, Tick]],
+        end_of: Callable[[Job], KeptResult | DeadJob | None],
+    ) -> Batch:
         """Put what came first into the transaction that begins.
 
         Args:
             ticks_of: Gives the ticks of those of the jobs that are jobs of ticks.
+            end_of: Gives what is to be kept of a job that has ended.
 
         Returns:
             What the transaction has.
         """
-        jobs = self._take_jobs()
+        kept, self.kept_uniques = self.kept_uniques[:MAX_REMOVALS], self.kept_uniques[MAX_REMOVALS:]
+        jobs = self._take_jobs(end_of)
         self._saves_in_flight = len(jobs)
         self._oldest_in_flight_since = self._oldest_waits_since
         submits = [len(job.saving or ()) for job in jobs]
         # One that has ended is not written: a later one in the same transaction may have its unique.
         saves = [_stored_job(job) for job in jobs if job.state is not _GONE]
-        kept, self.kept_uniques = self.kept_uniques[:MAX_REMOVALS], self.kept_uniques[MAX_REMOVALS:]
+        ended: Set[int] = frozenset()
+        ends: dict[int, KeptResult | DeadJob] = {}
+        if len(saves) != len(jobs):
+            # A stored one is removed as others are, be it that a take-over has brought it back.
+            unsaved = [job for job in jobs if job.state is _GONE and not job.stored]
+            ended = {number_of(job.handle) for job in unsaved}
+            ends = {end.number: end for job in unsaved if (end := end_of(job)) is not None}
         # No job is removed ahead of its unique, be its result kept or not.
         removals, self.removals = _split(self.removals, 0 if self.kept_uniques else MAX_REMOVALS)
         retries, self._retries = _split(self._retries, MAX_FAILURES)
         self.removals_in_flight = removals
         deaths = self.deaths.take(MAX_FAILURES)
         results = {} if self.kept_uniques else self.results.take()
-        ended = removals.keys() | deaths.keys() | results.keys() if deaths or results else removals.keys()
+        removed = removals.keys() | deaths.keys() | results.keys() if deaths or results else removals.keys()
         changes = Changes(
             saves,
             list(removals),
             self._losses,
-            {number: self.coalesced[number] for number in self.coalesced.keys() & ended},
+            {number: self.coalesced[number] for number in self.coalesced.keys() & removed},
             retries,
             {number: death.job for number, death in deaths.items()},
             ticks_of(jobs),
@@ -235,9 +249,10 @@ class PendingChanges:
             self._wall_clock(),
             frozenset(map(number_of, _whose_uniques_are_kept(jobs))) if self._shared else frozenset(),
             {number: pending.result for number, pending in results.items()},
+            ends,
         )
         self._losses = {}
-        return Batch(jobs, submits, changes)
+        return Batch(jobs, submits, changes, ended)
 
     def written(self, changes: Changes, left: list[Coalesced]) -> list[tuple[Coalesced, End]]:
         """The transaction took place.
@@ -306,11 +321,17 @@ class PendingChanges:
         self.deaths.clear()
         self.results.clear()
 
-    def _take_jobs(self) -> list[Job]:
+    def _take_jobs(self, end_of: Callable[[Job], KeptResult | DeadJob | None]) -> list[Job]:
         """The jobs to be saved in the next transaction."""
         count = size = 0
         for job in self.saves[:MAX_BATCH_JOBS]:
             size += len(job.data)
+            if job.state is _GONE:
+                if self.kept_uniques:
+                    # No end is written ahead of the unique that it keeps.
+                    break
+                end = end_of(job)
+                size += 0 if end is None else end.weight
             if size > MAX_BATCH_BYTES and count:
                 break
             count += 1

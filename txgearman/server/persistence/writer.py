@@ -377,7 +377,8 @@ class StoreWriter:
     def _write(self) -> None:
         self._cancel_next_write()
         self._write_began_at = self._clock()
-        batch = self.pending.take(self.schedules.take)
+        assert self._answers is not None
+        batch = self.pending.take(self.schedules.take, self._answers.unsaved_end)
         self._after_ends_in_flight, self._after_ends = self._after_ends, []
         self._writing = self._in_thread(self._store.write, batch.changes)
         self._writing.addCallbacks(self._written, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
@@ -386,7 +387,7 @@ class StoreWriter:
 
     def _written(self, written: Written, batch: Batch) -> None:
         assert self._answers is not None
-        jobs, submits, changes = batch
+        jobs, changes = batch.jobs, batch.changes
         ends = self.pending.written(changes, written.coalesced)
         self.times.add(self._clock() - self._write_began_at)
         if self._outage.end():
@@ -395,22 +396,23 @@ class StoreWriter:
             # The next outage may begin before the next renewal is due.
             self.lease.renew()
         self.commits += 1
-        not_saved = len(written.duplicates) + len(written.ticks_done) + len(written.ticks_refused)
-        self.stored += len(changes.saves) - not_saved
+        not_saved = {*written.duplicates, *written.ticks_done, *written.ticks_refused}
+        self.stored += len(changes.saves) - len(not_saved - batch.ended)
         for each, end in ends:
             self._remove_or_rerun(each, end)
-        if not_saved:
-            self.pending.saves[:0] = self._answer_each(written, jobs, submits)
+        if not_saved or batch.ended:
+            self.pending.saves[:0] = self._answer_each(written, batch)
         else:
             for job in jobs:
                 self._answers.saved(job)
         self._ends_written()
 
-    def _answer_each(self, written: Written, jobs: list[Job], submits: list[int]) -> list[Job]:
-        """Tell the broker of jobs some of which were not saved; returns those to be saved once more."""
+    def _answer_each(self, written: Written, batch: Batch) -> list[Job]:
+        """Tell the broker of jobs some of which were not saved, or had ended before; returns those to be
+        saved once more."""
         assert self._answers is not None
         again = []
-        for job, count in zip(jobs, submits, strict=True):
+        for job, count in zip(batch.jobs, batch.submits, strict=True):
             number = number_of(job.handle)
             duplicate = written.duplicates.get(number)
             if number in written.ticks_done:
@@ -420,6 +422,9 @@ class StoreWriter:
             elif number in written.ticks_refused:
                 if self._answers.tick_refused(job):
                     again.append(job)
+            elif number in batch.ended:
+                self._answers.saved(job, with_end=True)
+                self._count_end(batch.changes.unsaved_ends.get(number))
             elif duplicate is None:
                 self._answers.saved(job)
             # The duplicate may have ended meanwhile, as is known of an own one. Submits since then want
@@ -431,6 +436,13 @@ class StoreWriter:
         if written.ticks_refused:
             self.schedules.look_now()
         return again
+
+    def _count_end(self, end: KeptResult | DeadJob | None) -> None:
+        """Count what was written of a job that had ended before it was saved."""
+        if isinstance(end, KeptResult):
+            self.results.completed(end)
+        elif end is not None:
+            self.dead_jobs.died(end)
 
     def _remove_or_rerun(self, each: Coalesced, end: End) -> None:
         """Deal with a job that has ended and was not removed, as another server coalesced a submit with it.
@@ -452,7 +464,7 @@ class StoreWriter:
 
     def _failed(self, failure: Failure, batch: Batch) -> None:
         assert self._answers is not None
-        jobs, _, changes = batch
+        jobs, changes = batch.jobs, batch.changes
         self._note_failure(failure)
         self.failures += 1
         self.pending.not_written(changes)

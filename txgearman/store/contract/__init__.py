@@ -98,7 +98,7 @@ class Store(Protocol):
     Each raises `StoreUnavailable` when the database cannot be reached or cannot write now. The store stays
     usable: the same call may be made again later, and connects anew if need be. After `StoreUnavailable` it
     is unknown whether anything was changed, as the answer to a commit may have been lost. So whoever refuses
-    jobs because of it removes them later.
+    jobs because of it removes them later. The end of a job that was not saved may stay: nothing runs of it.
 
     On a shared store every method after `open` raises `LeaseLost` once this server's lease has expired and
     another server has noticed. It has changed nothing then. Only `open` helps, which makes this server a new
@@ -151,7 +151,7 @@ class Store(Protocol):
         """
 
     def write(self, changes: Changes) -> Written:
-        """Make all changes durable: removals first, then saves.
+        """Make all changes durable: removals first, then saves, then ends of jobs that were not saved.
 
         A job is not saved if there is a duplicate: a stored job of the same function and unique. The unique
         ``-`` stands for the data; without data, or with an empty unique, a job has no duplicates. Of two

@@ -55,6 +55,10 @@ class Changes:
             server: the job that it is kept for is their duplicate.
         results: The results of jobs that are done, by job number. They are removed as those in `removals`,
             and only of a job that is removed the result is kept, with what is stored of the job.
+        unsaved_ends: What is to be kept of jobs that ended before they were saved, by job number: a result,
+            or a dead job with its data. Nothing is kept of a job whose tick in `ticks` is done with or
+            refused, nor of one that is stored behind the removals, whoever owns it: that one ends later.
+            What is kept already stays as it is.
     """
 
     saves: list[StoredJob] = field(default_factory=list)
@@ -68,6 +72,7 @@ class Changes:
     now: float = 0.0
     unless_kept: frozenset[int] = frozenset()
     results: dict[int, KeptResult] = field(default_factory=dict)
+    unsaved_ends: dict[int, KeptResult | DeadJob] = field(default_factory=dict)
 
 
 class Coalesced(NamedTuple):

@@ -13,8 +13,8 @@ batch took two to three times as long, with a row of values for each job five ti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -38,6 +38,7 @@ from txgearman.store.tables import (
     KEPT,
     KEPT_OF_DONE,
     STORED,
+    names_of,
 )
 
 STATEMENT_ROWS: Final = 10_000
@@ -45,6 +46,15 @@ STATEMENT_ROWS: Final = 10_000
 
 STATEMENT_BYTES: Final = 64 * 1024 * 1024
 """Bytes of data that one statement inserts, unless a single job has more. A message may have 1 GiB."""
+
+
+def _type_of(column: sa.Column[Any]) -> str:
+    return column.type.compile(postgresql.dialect())  # type: ignore[no-untyped-call]
+
+
+def _arrays_of(columns: Iterable[sa.Column[Any]]) -> str:
+    return ", ".join(f"%b::{_type_of(column)}[]" for column in columns)
+
 
 _REMOVED: Final = {
     False: "txgearman_job.number = ANY(%b::bigint[]) AND owner = alive.number AND joined IS NULL",
@@ -96,6 +106,14 @@ _KEEP_UNIQUES: Final = (
     " SELECT * FROM unnest(%b::bytea[], %b::bytea[], %b::bytea[], %b::double precision[])"
     ' ON CONFLICT (function, "key") DO UPDATE SET handle = excluded.handle, until = excluded.until'
 )
+# One that is paused here and loses its lease keeps nothing of jobs whose submits it refuses then.
+_KEEP_ENDS: Final = {
+    table: f"{ALIVE.format('')}, kept AS (INSERT INTO {table.name} ({names_of(table.columns)})"
+    f" SELECT new.* FROM alive, unnest({_arrays_of(table.columns)}) AS new({names_of(table.columns)})"
+    " WHERE NOT EXISTS (SELECT 1 FROM txgearman_job WHERE txgearman_job.number = new.number)"
+    " ON CONFLICT DO NOTHING) SELECT count(*) FROM alive"
+    for table in (tables.DEAD, tables.RESULT)
+}
 _KEEP: Final = {
     known: f"{ALIVE.format('')}, gone AS ("
     f"DELETE FROM txgearman_job USING alive WHERE {removed} RETURNING txgearman_job.*), kept AS ("
@@ -108,7 +126,7 @@ _KEEP: Final = {
 }
 
 _INSERTED_COLUMNS: Final = [column for column in tables.INSERTED if column is not JOB.c.owner]
-_TYPES: Final = [column.type.compile(postgresql.dialect()) for column in _INSERTED_COLUMNS]  # type: ignore[no-untyped-call]
+_TYPES: Final = [_type_of(column) for column in _INSERTED_COLUMNS]
 
 
 def _insertion(checking: bool, removed: str | None = None) -> str:
@@ -118,8 +136,6 @@ def _insertion(checking: bool, removed: str | None = None) -> str:
     Looking for conflicts ahead of each row is what ON CONFLICT costs. Jobs without a unique cannot have any,
     but with themselves when they are saved again.
     """
-    names = [f'"{column.name}"' for column in _INSERTED_COLUMNS]
-    arrays = [f"%b::{name}[]" for name in _TYPES]
     conflict = " ON CONFLICT DO NOTHING" if checking else ""
     deletion, deleted = "", "0"
     if removed is not None:
@@ -130,9 +146,9 @@ def _insertion(checking: bool, removed: str | None = None) -> str:
             f" WHERE {removed} RETURNING 1)"
         )
     return (
-        f"{ALIVE.format('')}, saved AS (INSERT INTO txgearman_job ({', '.join(names)}, owner)"
-        f" SELECT new.*, alive.number FROM alive, unnest({', '.join(arrays)}) AS new{conflict} RETURNING 1)"
-        f"{deletion} SELECT (SELECT count(*) FROM alive), {deleted}, count(*) FROM saved"
+        f"{ALIVE.format('')}, saved AS (INSERT INTO txgearman_job ({names_of(_INSERTED_COLUMNS)}, owner)"
+        f" SELECT new.*, alive.number FROM alive, unnest({_arrays_of(_INSERTED_COLUMNS)}) AS new{conflict}"
+        f" RETURNING 1){deletion} SELECT (SELECT count(*) FROM alive), {deleted}, count(*) FROM saved"
     )
 
 
@@ -264,6 +280,11 @@ class PostgresqlJobWrites(JobWrites):
         alive, deleted = connection.exec_driver_sql(_KEEP[bool(coalesced)], values).one()
         self._session.check(alive)
         return int(deleted)
+
+    def _keep_ends(self, connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
+        columns = zip(table.columns, zip(*rows, strict=True), strict=True)
+        values = (self._session.owner, *(ARRAYS[_type_of(column)](each) for column, each in columns))
+        self._session.check(connection.exec_driver_sql(_KEEP_ENDS[table], values).scalar())
 
     def _keep_uniques(self, connection: sa.Connection, kept: Sequence[KeptUnique]) -> None:
         functions, keys, handles, untils = zip(*kept, strict=True)

@@ -27,7 +27,7 @@ from txgearman.store.schedules import ScheduleRows
 from txgearman.store.session import Session
 from txgearman.store.sqlite.disk import DiskSpace, is_disk_full
 from txgearman.store.sqlite.statements import STATEMENT_ROWS, execute_for, insertion
-from txgearman.store.tables import DEAD_WEIGHT, KEPT, KEPT_OF_DONE
+from txgearman.store.tables import DEAD_WEIGHT, KEPT, KEPT_OF_DONE, names_of
 
 # The numbers come as one JSON text, so that the statement is the same, and compiled, for any number of them.
 _DELETE: Final = "DELETE FROM txgearman_job WHERE number IN (SELECT value FROM json_each(?))"
@@ -56,10 +56,14 @@ _KEEP_UNIQUES: Final = (
     'INSERT INTO txgearman_unique (function, "key", handle, until) SELECT * FROM ({}) WHERE true'
     ' ON CONFLICT (function, "key") DO UPDATE SET handle = excluded.handle, until = excluded.until'
 )
-_NAMES: Final = ", ".join(f'"{column.name}"' for column in tables.INSERTED)
+_KEEP_ENDS: Final = {
+    table: f"INSERT INTO {table.name} ({names_of(table.columns)}) SELECT * FROM ({{}})"
+    " WHERE NOT EXISTS (SELECT 1 FROM txgearman_job WHERE number = column1) ON CONFLICT DO NOTHING"
+    for table in (tables.DEAD, tables.RESULT)
+}
 _VALUES: Final = ", ".join(f"column{number}" for number in range(1, len(tables.INSERTED) + 1))
 _INSERT: Final = (
-    f"INSERT INTO txgearman_job ({_NAMES}) SELECT {_VALUES} FROM ({{}})"
+    f"INSERT INTO txgearman_job ({names_of(tables.INSERTED)}) SELECT {_VALUES} FROM ({{}})"
     " WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING"
 )
 
@@ -78,7 +82,7 @@ class SqliteJobWrites(JobWrites):
         self._space = space
 
     def write(self, changes: Changes) -> Written:
-        if changes.kept_uniques and not changes.saves:
+        if changes.kept_uniques and not (changes.saves or changes.unsaved_ends):
             try:
                 self._space.require((), changes.deaths.values())
                 return super().write(changes)
@@ -88,7 +92,8 @@ class SqliteJobWrites(JobWrites):
                 raise
         frees = bool(changes.removals or changes.losses or changes.retries)
         ends: list[DeadJob | KeptResult] = [*changes.deaths.values(), *changes.results.values()]
-        if changes.saves or not (ends or frees):
+        if changes.saves or changes.unsaved_ends or not (ends or frees):
+            ends += changes.unsaved_ends.values()
             self._space.require(changes.saves, ends)
             return super().write(changes)
         if frees:
@@ -156,6 +161,9 @@ class SqliteJobWrites(JobWrites):
         rows = [(kept.number, kept.ended, kept.expires_at, kept.weight, kept.data) for kept in results]
         execute_for(connection, _KEEP, rows)
         return self._delete(connection, [kept.number for kept in results], coalesced)
+
+    def _keep_ends(self, connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
+        execute_for(connection, _KEEP_ENDS[table], rows)
 
     def _keep_uniques(self, connection: sa.Connection, kept: Sequence[KeptUnique]) -> None:
         execute_for(connection, _KEEP_UNIQUES, kept)
