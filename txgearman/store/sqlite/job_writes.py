@@ -9,6 +9,7 @@ each changes another page of their index.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -86,7 +87,9 @@ class SqliteJobWrites(JobWrites):
             try:
                 self._space.require((), changes.deaths.values())
                 return super().write(changes)
-            except StoreUnavailable:
+            except StoreUnavailable as error:
+                if _no_room(error):
+                    self._keep_by_reserve(changes)
                 # What has ended makes room for the next attempt.
                 self.write(replace(changes, kept_uniques=[]))
                 raise
@@ -104,6 +107,13 @@ class SqliteJobWrites(JobWrites):
         self._space.require(())
         return Written({}, [])
 
+    def _keep_by_reserve(self, changes: Changes) -> None:
+        """Keep uniques in the room that is reserved, in the transaction that removes their jobs. Else a kill
+        before there is more room would lose them."""
+        kept = Changes(removals=changes.removals, kept_uniques=changes.kept_uniques)
+        with contextlib.suppress(StoreUnavailable):
+            self._space.with_reserve(lambda: super(SqliteJobWrites, self).write(kept))
+
     def _end_all(self, ends: Sequence[DeadJob | KeptResult]) -> None:
         """Write deaths and results, in parts where there is no room for all at once: a dead job, or a result,
         takes room before the job that it was is gone."""
@@ -113,7 +123,7 @@ class SqliteJobWrites(JobWrites):
             self._space.require((), ends)
             super().write(Changes(deaths=deaths, results=results))
         except StoreUnavailable as error:
-            if len(ends) == 1 or not (error.__cause__ is None or is_disk_full(error)):
+            if len(ends) == 1 or not _no_room(error):
                 raise
             half = len(ends) // 2
             for some in (ends[:half], ends[half:]):
@@ -167,6 +177,11 @@ class SqliteJobWrites(JobWrites):
 
     def _keep_uniques(self, connection: sa.Connection, kept: Sequence[KeptUnique]) -> None:
         execute_for(connection, _KEEP_UNIQUES, kept)
+
+
+def _no_room(error: StoreUnavailable) -> bool:
+    """Whether the disk is full, or too full by what was reckoned beforehand."""
+    return error.__cause__ is None or is_disk_full(error)
 
 
 def _halves(changes: Changes) -> tuple[Changes, Changes]:
