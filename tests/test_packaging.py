@@ -22,6 +22,10 @@ PROJECT = Path(__file__).resolve().parent.parent
 SHIPPED = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
 PACKAGES = ("txgearman", "twisted", "tests")
 IGNORED = shutil.ignore_patterns("__pycache__", "*.cache", "*.so")
+# An npm package, beside those that the tests of the server run.
+PYRIGHT = shutil.which(
+    "pyright", path=f"{os.environ['PATH']}{os.pathsep}{os.environ.get('NODE_PATH', '')}/.bin"
+)
 LIMIT = 120
 """Seconds any of the programs below may take."""
 
@@ -110,10 +114,11 @@ class WheelTest(SynchronousTestCase):
         strictly = ("--strict", "--config-file=", cache, f"--python-executable={self.python}")
         run(sys.executable, "-m", "mypy", *strictly, program, folder=self.folder)
 
-    @unittest.skipUnless(shutil.which("pyright"), "not installed: pyright")
+    @unittest.skipUnless(PYRIGHT, "not installed: pyright")
     def test_types_hold_for_users_of_pyright(self) -> None:
         program = shutil.copy(Path(__file__).parent / "typed_program.py", self.folder)
-        run("pyright", f"--pythonpath={self.python}", program, folder=self.folder)
+        assert PYRIGHT is not None
+        run(PYRIGHT, f"--pythonpath={self.python}", program, folder=self.folder)
 
     def test_nothing_of_twisted_is_overwritten(self) -> None:
         ours = [name for name in self.names if name.startswith("twisted/")]
