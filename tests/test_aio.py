@@ -491,6 +491,7 @@ class ExampleTests(_Case):
         with subprocess.Popen([sys.executable, path, self.endpoint], stdout=subprocess.PIPE) as process:
             try:
                 assert process.stdout is not None
+                self.assertTrue(process.stdout.readline().startswith(b"Waiting for the server tcp:"))
                 self.assertEqual(process.stdout.readline(), b"Working\n")
 
                 async def main() -> None:
@@ -499,6 +500,19 @@ class ExampleTests(_Case):
                         self.assertEqual(await job.result(), b"cba")
 
                 self.run_async(main)
+                process.terminate()
+                self.assertEqual(process.wait(LIMIT), 0)
+            finally:
+                process.kill()
+
+    def test_a_worker_that_is_told_to_stop_while_there_is_no_server(self) -> None:
+        path = EXAMPLES / "asyncio_worker.py"
+        with subprocess.Popen(
+            [sys.executable, path, "unix:/no/such/socket"], stdout=subprocess.PIPE
+        ) as process:
+            try:
+                assert process.stdout is not None
+                self.assertEqual(process.stdout.readline(), b"Waiting for the server unix:/no/such/socket\n")
                 process.terminate()
                 self.assertEqual(process.wait(LIMIT), 0)
             finally:

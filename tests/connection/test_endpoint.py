@@ -31,6 +31,7 @@ from txgearman.blocking.connection_manager import address_of
 from txgearman.cli.connections import connected
 from txgearman.cli.parameters import endpoint_string
 from txgearman.client.admin import Admin
+from txgearman.connection import endpoint
 from txgearman.connection.endpoint import ATTEMPT_DELAY, endpoint_from
 from txgearman.server import Settings, make_service
 
@@ -157,6 +158,14 @@ class NamesTest(SynchronousTestCase):
         for said, path in (("nothing", "nothing"), (r"c\:nothing:certificate=x", "c:nothing")):
             with self.assertRaisesRegex(ValueError, f"trustRoots is a folder .* '{path}' is not a folder"):
                 endpoint_from(Clock(), f"tls:localhost:4730:trustRoots={said}")
+
+    def test_tls_without_its_packages(self) -> None:
+        def parse(_reactor: object, _description: str) -> None:
+            raise NameError("name 'optionsForClientTLS' is not defined")
+
+        self.patch(endpoint, "clientFromString", parse)
+        with self.assertRaisesRegex(ValueError, r"TLS needs packages: pip install 'txgearman\[tls\]'"):
+            endpoint_from(Clock(), "tls:localhost:4730")
 
     def test_a_clock_needs_no_resolver(self) -> None:
         self.assertNotIsInstance(endpoint_from(Clock(), "tcp:six.example:1"), HostnameEndpoint)  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ _JOB_DURATION = Duration(allow_zero=True, longest=MAX_SECONDS)
     "--expires",
     metavar="DURATION",
     type=_JOB_DURATION,
-    help="No run begins later than this behind the submission or --at, such as 2d; 0 is never.",
+    help="No run begins later than this after the submission or --at, such as 2d; 0 is never.",
 )
 @click.option(
     "--attempts",
@@ -71,7 +71,7 @@ _JOB_DURATION = Duration(allow_zero=True, longest=MAX_SECONDS)
     "--unique-for",
     metavar="DURATION",
     type=_JOB_DURATION,
-    help="For how long behind the job's completion a submission with its key is not run.",
+    help="For how long after the job's completion a submission with its key is not run.",
 )
 @click.option(
     "--keep-result",
@@ -136,7 +136,7 @@ def submit(
 
     Without a PAYLOAD it is read from a file, or from standard input. Data that a single job sends is
     written as it comes; a status is shown as a progress bar where standard error is a terminal. The
-    results of several jobs are written in the order of their payloads, each with a line end behind it.
+    results of several jobs are written in the order of their payloads, each with a line end after it.
     """
     if payloads and (files or lines):
         raise click.UsageError("give payloads as arguments or in files, not both")

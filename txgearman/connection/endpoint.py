@@ -55,15 +55,18 @@ def endpoint_from(reactor: IReactorTime, endpoint: Endpoint) -> IStreamClientEnd
         made = clientFromString(reactor, endpoint)
     except Exception as error:
         # The parsers of the kinds of endpoints raise anything.
-        mistake = _mistake_in(endpoint)
+        mistake = _mistake_in(endpoint, error)
         if mistake is not None:
             raise ValueError(mistake) from error
         raise
     return _with_all_addresses(reactor, made)
 
 
-def _mistake_in(endpoint: str) -> str | None:
-    """What is wrong with a string that makes no endpoint, where that is known."""
+def _mistake_in(endpoint: str, error: Exception) -> str | None:
+    """What is wrong with a string that makes no endpoint, where that is known. `error` is its parser's."""
+    if isinstance(error, NameError) and endpoint.startswith(("tls:", "ssl:")):
+        # Twisted's parser uses names that it could not import.
+        return "TLS needs packages: pip install 'txgearman[tls]'"
     address = _HOST_AND_PORT.fullmatch(endpoint)
     if address:
         host, port = address["host"] or "localhost", address["port"] or address["alone"] or "4730"

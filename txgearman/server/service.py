@@ -288,7 +288,7 @@ class GearmanService(MultiService):
             raise
         self._shutting_down = False
         if schedules:
-            _log.info("{count} schedules tick", count=sum(schedule.enabled for schedule in schedules))
+            _log.info("Schedules that tick: {count}", count=sum(schedule.enabled for schedule in schedules))
         _log.info("Gearman job server listens at {endpoints}", endpoints=", ".join(self._places))
         self.factory.activity.happened("start", f"version {VERSION}, {build()}, process {os.getpid()}")
         if self.settings.web is not None:

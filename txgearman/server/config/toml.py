@@ -33,7 +33,7 @@ class Document:
             found = _AT.search(str(error))
             line = int(found[1]) if found and found[1] else max(len(self._lines), 1)
             said = str(error)[: found.start()] if found else str(error)
-            raise ValueError(line, said) from None
+            raise ValueError(line, f"this is not TOML: {said}") from None
         except RecursionError:
             raise ValueError(self._unreadable_from(RecursionError), "nested too deeply") from None
         except ValueError:

@@ -206,7 +206,9 @@ def _pid_file(translation: Translation) -> str:
     path = translation.pid_file
     running = running_server(path)
     if running:
-        raise CommandLineError(f"{path}: a job server runs already, with process id {running}")
+        raise CommandLineError(
+            f"{path}: a job server runs already, with process id {running}; another needs its own --pid-file"
+        )
     try:
         # One that is left of another process says nothing, as that may be a process of something else by now.
         if os.path.exists(path):

@@ -40,7 +40,7 @@ DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 500
 
 _CURSOR: Final = Parameter(
-    "after", "number", "Begin behind this place: `next` of the page before.", 0, maximum=MAX_NUMBER
+    "after", "number", "Begin after this place: `next` of the page before.", 0, maximum=MAX_NUMBER
 )
 _LIMIT: Final = Parameter(
     "limit", "number", "How many rows at most.", DEFAULT_PAGE, minimum=1, maximum=MAX_PAGE
@@ -48,7 +48,7 @@ _LIMIT: Final = Parameter(
 _JOB_CURSOR: Final = Parameter(
     "after",
     "cursor",
-    "Begin behind this place: `next` of the page before.",
+    "Begin after this place: `next` of the page before.",
     JobCursor(),
     read_cursor=JobCursor.parse,
     pattern="(stored-[0-2]-)?[0-9]{1,19}",
@@ -56,7 +56,7 @@ _JOB_CURSOR: Final = Parameter(
 _DEAD_CURSOR: Final = Parameter(
     "after",
     "cursor",
-    "Begin behind this place: `next` of the page before.",
+    "Begin after this place: `next` of the page before.",
     None,
     read_cursor=read_dead_cursor,
     pattern=CURSOR_PATTERN,
@@ -530,7 +530,7 @@ def make_routes(
                 Parameter(
                     "before",
                     "number",
-                    "Begin behind this event: `next` of the page before.",
+                    "Begin after this event: `next` of the page before.",
                     minimum=1,
                     maximum=MAX_NUMBER,
                 ),

@@ -62,7 +62,7 @@ def submit_parameters(settings: WebSettings) -> tuple[Parameter, ...]:
         Parameter(
             "expires",
             "number",
-            "Begin no run of the job so many seconds behind its submit, or behind `run_at`; 0 is never. "
+            "Begin no run of the job so many seconds after its submit, or after `run_at`; 0 is never. "
             "Without it what is set for the function holds, as for the next four.",
             maximum=MAX_SECONDS,
             header="X-Gearman-Expires",
