@@ -87,8 +87,9 @@ class Features:
             fault(kind, f"{handle!r}: {' '.join(jobs) or 'no turn'}")
         for result in self._ledger.results:
             counts[f"results: {result.state}"] += 1
-        for turn in self._ran_twice():
-            fault("ran though its unique was kept", told(self._ledger.submissions[turn.payload]))
+        for before, turn in self._ran_twice():
+            first, second = (told(self._ledger.submissions[one.payload]) for one in (before, turn))
+            fault("ran though its unique was kept", f"{second}; before that {first}")
 
     # -- limits -------------------------------------------------------------------------------------
 
@@ -206,12 +207,13 @@ class Features:
         answered = submission.answered or submission.sent
         return submission.function == ONCE and any(turn.done and turn.begin <= answered for turn in turns)
 
-    def _ran_twice(self) -> Iterator[Turn]:
-        """The turns at jobs that were submitted when another one with their unique was done."""
+    def _ran_twice(self) -> Iterator[tuple[Turn, Turn]]:
+        """The turns at jobs that were submitted when another one with their unique was done, behind that."""
         for turns in self._turns_by(ONCE, lambda job: job.unique).values():
             for turn in turns:
-                if any(self._is_kept_for(before, turn) for before in turns):
-                    yield turn
+                before = next((one for one in turns if self._is_kept_for(one, turn)), None)
+                if before is not None:
+                    yield before, turn
 
     def _is_kept_for(self, before: Turn, turn: Turn) -> bool:
         """Whether one turn's end forbids the other. No fall of a server excuses that: where the end was not

@@ -220,9 +220,7 @@ class GiveBack:
         _refuse_beside_gearmand(self._queue)
         start = self._store.open(_NAME, LEASE)
         try:
-            others = self._store.servers()
-            if len(others) > 1:
-                others.remove(_NAME)
+            if others := self._others():
                 raise StoreError(f"a server uses the store: {', '.join(others)}. Stop it first")
             _finish_giving(self._queue, self._store, start)
             _save_taken(self._queue, self._store, start, time.time(), None)
@@ -231,6 +229,18 @@ class GiveBack:
             self.__exit__()
             raise
         return self
+
+    def _others(self) -> list[str]:
+        """Who else uses the store. A program of this name that died is waited for until its lease has
+        expired."""
+        deadline = time.monotonic() + LEASE + LOOK_AGAIN
+        while True:
+            others = self._store.servers()
+            others.remove(_NAME)
+            if set(others) != {_NAME} or time.monotonic() > deadline:
+                return others
+            time.sleep(LOOK_AGAIN)
+            self._store.renew()
 
     def __exit__(self, *details: object) -> None:
         self._queue.close()
