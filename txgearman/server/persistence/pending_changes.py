@@ -247,7 +247,7 @@ class PendingChanges:
             ticks_of(jobs),
             kept,
             self._wall_clock(),
-            frozenset(map(number_of, _whose_uniques_are_kept(jobs))) if self._shared else frozenset(),
+            frozenset(map(number_of, _whose_uniques_are_kept(jobs))),
             {number: pending.result for number, pending in results.items()},
             ends,
         )
@@ -350,7 +350,8 @@ def _split(waiting: dict[int, _T], most: int) -> tuple[dict[int, _T], dict[int, 
 
 
 def _whose_uniques_are_kept(jobs: list[Job]) -> list[bytes]:
-    """The handles of jobs whose uniques are to be kept: another server may keep one already."""
+    """The handles of jobs whose uniques are to be kept. One may be kept already: by another server, or by a
+    job that was in the store alone when this one was submitted, and has been completed since."""
     return [
         job.handle
         for job in jobs
