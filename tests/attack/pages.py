@@ -102,7 +102,7 @@ class ForeignProtocols(OtherProtocol):
     """They have first lines that are no admin command."""
 
     name = "other-protocols"
-    about = "A TLS hello, SMTP, Redis, SSH and HTTP/2 on the Gearman port, with orders behind them."
+    about = "A TLS hello, SMTP, Redis, SSH and HTTP/2 on the Gearman port, with orders after them."
 
     def run(self, target: Target) -> None:
         for first in FOREIGN:

@@ -102,7 +102,7 @@ class SleepStorm(ManyAbilities):
     """Sleep, and be awake by grabbing."""
 
     name = "pre-sleep-storm"
-    about = "A worker of 20,000 functions sends 2,000 PRE_SLEEP, with a GRAB_JOB behind each."
+    about = "A worker of 20,000 functions sends 2,000 PRE_SLEEP, with a GRAB_JOB after each."
 
     def storm(self) -> bytes:
         return (request(Type.PRE_SLEEP) + request(Type.GRAB_JOB)) * 2_000
