@@ -220,8 +220,11 @@ class Features:
         committed the first job is there still, and the second is coalesced with it."""
         if before.payload == turn.payload or not before.done or before.confirmed is None:
             return False
+        second = self._ledger.submissions[turn.payload]
+        answered = second.sent if second.answered is None else second.answered
         return (
-            self._ledger.submissions[turn.payload].sent > before.confirmed
-            # What is reported of a job that was cancelled is dropped.
-            and not any(cancel.sent <= before.confirmed for cancel in self._cancels.get(before.handle, ()))
+            second.sent > before.confirmed
+            # What is reported of a job that was cancelled is dropped. One whose end was not committed runs
+            # again, and may be cancelled then: its unique is free.
+            and not any(cancel.sent <= answered for cancel in self._cancels.get(before.handle, ()))
         )
