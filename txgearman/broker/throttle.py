@@ -20,6 +20,7 @@ from txgearman.broker.entities import Function, Job
 from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import PauseListener
 from txgearman.broker.job_states import JobState
+from txgearman.broker.keyed_queue import KeyedQueue
 from txgearman.broker.policy import NO_RUN_RULES, FunctionRules, Policy, RunRules
 from txgearman.broker.setting_kinds import PAUSED, RUN_KINDS, value_of_runs, with_value
 from txgearman.broker.slices import SLICE, Slices
@@ -259,7 +260,7 @@ class Throttle:
                 yield
         for function, queue in queues.items():
             limits = function.run_limits
-            if limits is None or queue is None or function.keyed_queue is not queue:
+            if limits is None or queue is None or not _has(function, queue):
                 # The limit is another by now, or none.
                 continue
             if limits.counted is not None:
@@ -267,7 +268,7 @@ class Throttle:
                 limits.counted = None
             self.note(function)
             moved = 0
-            while function.keyed_queue is queue and function.move_next():
+            while _has(function, queue) and function.move_next():
                 moved += 1
                 if moved % NOTED_AT_ONCE == 0:
                     self.note(function)
@@ -368,3 +369,9 @@ def _slots_of(function: Function, key: bytes) -> Slots | None:
     if key == OWN_LIMIT:
         return limits.slots
     return None if limits.queue is None else limits.queue.slots_of(key)
+
+
+def _has(function: Function, queue: KeyedQueue[Job] | None) -> bool:
+    """Whether a function still has `queue`. A function of its own: in a loop mypyc takes for granted that the
+    attribute is not None, as it was when it was compared last."""
+    return function.keyed_queue is queue
