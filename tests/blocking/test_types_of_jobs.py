@@ -110,7 +110,9 @@ class Play:
             def after_poll(self, any_activity: bool) -> bool:
                 return not any_activity and not play._stopped
 
-        return SimpleNamespace(**{**vars(blocking), "GearmanWorker": Worker})
+        # Its names are imported when they are asked for.
+        names = {name: getattr(blocking, name) for name in blocking.__all__}
+        return SimpleNamespace(**{**names, "GearmanWorker": Worker})
 
     # -- the clock ------------------------------------------------------------------------------
 
