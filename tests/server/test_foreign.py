@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Iterable
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -301,7 +301,8 @@ class BrowserTest(TestCase):
             def log_message(self, *_: Any) -> None:
                 pass
 
-        with HTTPServer((HOST, 0), Handler) as site:
+        # A browser that runs already may open a connection ahead of need, and say nothing on it.
+        with ThreadingHTTPServer((HOST, 0), Handler) as site:
             serving = Thread(target=site.serve_forever, args=(0.05,))
             serving.start()
             try:
