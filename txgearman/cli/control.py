@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from txgearman.cli.asking import (
     NEEDS_TXGEARMAN,
+    ServerReplies,
     ask_admins,
     ask_servers,
     check_handles,
@@ -109,12 +110,8 @@ def _each_function(
                 return True
 
             replies = await ask_admins(context, servers, timeout, tell, foreign)
-            if any(replies.by_server.values()):
-                print(f"{function} {done}")
-            elif replies.by_server:
-                print_message(f"no server knows the function {function}")
-                code = code or ExitCode.REFUSED
-            code = code or replies.code
+            ended = _say(replies, f"{function} {done}", f"no server knows the function {function}")
+            code = code or ended
         return code
 
     return main
@@ -132,15 +129,22 @@ def quiet(servers: Sequence[str], timeout: float, numbers: Sequence[int], off: b
                 return await _unless_unknown(verb, "UNKNOWN_CONNECTION", admin)
 
             replies = await ask_admins(context, servers, timeout, tell, _NO_QUIET)
-            if any(replies.by_server.values()):
-                print(f"{number} gets jobs again" if off else f"{number} gets no more jobs")
-            elif replies.by_server:
-                print_message(f"no server has a connection {number}; txgearman workers shows them")
-                code = code or ExitCode.REFUSED
-            code = code or replies.code
+            done = f"{number} gets jobs again" if off else f"{number} gets no more jobs"
+            ended = _say(replies, done, f"no server has a connection {number}; txgearman workers shows them")
+            code = code or ended
         return code
 
     return main
+
+
+def _say(replies: ServerReplies[bool], done: str, unknown: str) -> int:
+    """Say whether any server did what it was told; returns the exit code."""
+    if any(replies.by_server.values()):
+        print(done)
+    elif replies.by_server:
+        print_message(unknown)
+        return ExitCode.REFUSED
+    return replies.code
 
 
 def drain(servers: Sequence[str], timeout: float) -> Main:
