@@ -132,7 +132,7 @@ class SchemathesisTests(TestCase):
                 configuration = Path(folder, "schemathesis.toml")
                 configuration.write_text(CONFIGURATION)
                 program = Path(sys.executable).with_name("schemathesis")
-                arguments = ["--max-examples", "4", "--seed", "1", "--no-color", "--request-timeout", "10"]
+                arguments = ["--max-examples", "5", "--seed", "1", "--no-color", "--request-timeout", "10"]
                 # It leaves files where it runs.
                 there = ("sh", "-c", 'cd "$0" && exec "$@"', folder)
                 code, output, errors = await run_program(

@@ -30,6 +30,7 @@ class HeaderTests(SynchronousTestCase):
             response = web.get(path)
             for name, value in SECURITY_HEADERS:
                 self.assertEqual(response.headers[name.decode().lower()], value.decode())
+            self.assertEqual(response.headers["cache-control"], "no-store")
 
     def test_scripts_and_styles_in_pages_and_frames_are_forbidden(self) -> None:
         policy = Web().get(SERVER).headers["content-security-policy"]
