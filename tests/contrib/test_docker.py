@@ -26,34 +26,35 @@ CONTRIB = ROOT / "contrib"
 DOCKER = CONTRIB / "docker"
 COMPOSE = yaml.safe_load((DOCKER / "compose.yml").read_text(encoding="utf-8"))
 SERVERS = {name: service for name, service in COMPOSE["services"].items() if name.startswith("gearmand-")}
-HADOLINT = Path(sysconfig.get_path("scripts")) / "hadolint"
 PROGRAMS = Path(sysconfig.get_path("scripts"))
+HADOLINT = PROGRAMS / "hadolint"
+DOCKERFILE = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
 START_LIMIT = 60
 """Seconds that three servers may take to make their tables, one after the other, on a loaded machine."""
 
 
+def words_of(instruction: str) -> list[str]:
+    """The command that an instruction of the Dockerfile has as JSON."""
+    (found,) = re.findall(rf"(?m)^{instruction} (\[.*\])$", DOCKERFILE)
+    return [str(word) for word in json.loads(found)]
+
+
 class DockerTest(SynchronousTestCase):
-    TEXT = (CONTRIB / "docker/Dockerfile").read_text(encoding="utf-8")
-
-    def words(self, instruction: str) -> list[str]:
-        (found,) = re.findall(rf"(?m)^{instruction} (\[.*\])$", self.TEXT)
-        return [str(word) for word in json.loads(found)]
-
     def test_the_base_is_pinned(self) -> None:
-        bases = re.findall(r"(?m)^FROM (\S+)", self.TEXT)
+        bases = re.findall(r"(?m)^FROM (\S+)", DOCKERFILE)
         self.assertEqual(len(bases), 2)
         for base in bases:
             self.assertRegex(base, r":\d+\.\d+\.\d+-")
 
     def test_its_command_is_one_of_the_server(self) -> None:
-        self.assertEqual(self.words("ENTRYPOINT"), ["twistd", "--nodaemon", "--pidfile=", "gearmand"])
+        self.assertEqual(words_of("ENTRYPOINT"), ["twistd", "--nodaemon", "--pidfile=", "gearmand"])
         options = Options()
-        options.parseOptions([each for each in self.words("CMD") if not each.startswith("--log-")])
+        options.parseOptions([each for each in words_of("CMD") if not each.startswith("--log-")])
         self.assertEqual(options.settings.listen, ("tcp:4730",))
         self.assertLess(options.process.drain_timeout, 10, "docker stop kills after 10 seconds")
 
     def test_it_does_not_run_as_root(self) -> None:
-        self.assertRegex(self.TEXT, r"(?m)^USER 4730:4730$")
+        self.assertRegex(DOCKERFILE, r"(?m)^USER 4730:4730$")
 
     def test_all_that_is_needed_is_let_in(self) -> None:
         ignore = (CONTRIB / "docker/Dockerfile.dockerignore").read_text(encoding="utf-8").split()
@@ -152,7 +153,7 @@ class ComposeTest(TestCase):
     async def test_the_servers_share_a_database(self) -> None:
         """Started as in their containers. What one is given another knows; each is healthy, and drains."""
         url = shared_postgresql().new_database()
-        entrypoint = DockerTest().words("ENTRYPOINT")
+        entrypoint = words_of("ENTRYPOINT")
         async with contextlib.AsyncExitStack() as stack:
             servers = []
             for service in SERVERS.values():
@@ -161,7 +162,7 @@ class ComposeTest(TestCase):
                 command = [str(PROGRAMS / entrypoint[0]), *entrypoint[1:], *options]
                 servers.append((port, await stack.enter_async_context(running(*command))))
 
-            check = DockerTest().words(r"HEALTHCHECK .* CMD")
+            check = words_of(r"HEALTHCHECK .* CMD")
             for port, program in servers:
                 await program.wrote(b"Gearman job server listens", START_LIMIT)
                 code, _, errors = await run_program(

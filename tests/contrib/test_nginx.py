@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.certificates import Authority
 from tests.interop.programs import HOST, Program, run_program, running, txgearmand, until
-from tests.support import free_port, needs_program, on_reactor
+from tests.support import free_port, needs_program, on_reactor, temporary_folder
 
 CONFIGURATION = Path(__file__).parent.parent.parent / "contrib/nginx/dashboard.conf"
 NAME = "gearman.example.org"
@@ -115,9 +115,7 @@ class NginxTest(TestCase):
                 status, answer = await dashboard.ask(submit, *body, *shown, *headers)
                 self.assertEqual(status, 202, answer)
             self.assertEqual((await dashboard.ask(submit, *body, *shown, *other))[0], 403)
-            large = Path(tempfile.mkdtemp(prefix="txgearman-nginx-")) / "data"
-            self.addCleanup(large.parent.rmdir)
-            self.addCleanup(large.unlink)
+            large = temporary_folder(self) / "data"
             large.write_bytes(bytes(20 << 20))
             status, answer = await dashboard.ask(submit, "--data-binary", f"@{large}", *shown)
             self.assertEqual(status, 202, answer)
