@@ -126,13 +126,22 @@ class ServingTests(ProgramCase):
 
     def test_a_pid_file_with_the_same_process_id(self) -> None:
         """As in a container that was killed and is started again."""
-        with subprocess.Popen(["gearmand", "60"], executable=shutil.which("sleep")) as other:
-            self.addCleanup(other.kill)
+        with subprocess.Popen(
+            ["gearmand"],
+            executable=shutil.which("cat"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        ) as other:
+            assert other.stdin is not None
+            assert other.stdout is not None
+            # Popen returns a moment before the kernel shows the program's command line.
+            other.stdin.write(b"runs")
+            self.assertEqual(other.stdout.read(4), b"runs")
             self.pid_file.write_text(f"{other.pid}\n")
             self.assertEqual(running_server(str(self.pid_file)), other.pid)
             self.patch(os, "getpid", lambda: other.pid)
             self.assertEqual(running_server(str(self.pid_file)), 0)
-            other.kill()
 
     def test_in_the_foreground(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
