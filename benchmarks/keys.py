@@ -93,7 +93,7 @@ class Server:
         return self._read([(place, grab) for place, _ in completions])
 
     def both(self) -> int:
-        """The nanoseconds of completions with a grab behind each."""
+        """The nanoseconds of completions with a grab after each."""
         grab = encode(REQUEST, GRAB_JOB_UNIQ)
         return self._read([(place, data + grab) for place, data in self._completions()])
 

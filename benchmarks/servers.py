@@ -277,7 +277,7 @@ def _kibibytes(text: str) -> int:
 
 def cpu_of(pid: int) -> float:
     """CPU seconds that process `pid` has taken so far."""
-    # The name in the second field may hold spaces, so count from behind its parenthesis.
+    # The name in the second field may hold spaces, so count from after its parenthesis.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

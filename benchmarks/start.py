@@ -26,7 +26,7 @@ def processor_seconds(arguments: tuple[str, ...], runs: int, server: str) -> flo
     """The least processor time that a Python process with these arguments takes.
 
     Args:
-        arguments: What stands behind ``python``.
+        arguments: What stands after ``python``.
         runs: How often it is run.
         server: The address of the server in its environment.
 

@@ -1,6 +1,6 @@
 """A guard against gross loss of speed: the server's own work, in steps of a calibration loop.
 
-Both run in this process on the same processor, one behind the other, and only the ratio counts, so that
+Both run in this process on the same processor, one after the other, and only the ratio counts, so that
 a slow or busy machine does not fail the test. The limits are three times what was measured when they
 were set: they are to catch a walk over a queue, not a call more. `make bench` measures for real.
 """

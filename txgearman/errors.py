@@ -371,7 +371,7 @@ class NotAllAccepted(ClientError):
     The first three arguments are attributes too.
 
     Args:
-        taken: How many payloads were taken from the batch. Those behind them were not looked at.
+        taken: How many payloads were taken from the batch. Those after them were not looked at.
         handles: The handles of the taken jobs in their order, empty for those that were not accepted. There
             is none if the batch was not to keep them.
         errors: The errors of the jobs that were not accepted, by their places in the batch from 0.
@@ -390,7 +390,7 @@ class NoResult(ClientError):
 
 
 class UpdatesLost(ClientError):
-    """More updates of a job came than are kept for a reader; those behind the last one read are gone."""
+    """More updates of a job came than are kept for a reader; those after the last one read are gone."""
 
 
 class JobError(ClientError):
@@ -506,7 +506,7 @@ class AdminError(ClientError):
     """The server refused an admin command with an ERR line. Its `text` is an attribute.
 
     Args:
-        text: What the line says behind ``ERR``.
+        text: What the line says after ``ERR``.
     """
 
     def __init__(self, text: str) -> None:

@@ -320,7 +320,7 @@ class AfterJob(_Programs):
         self.stack.enter_context(working(worker))
         self.submit("task")
         self.assertEqual(seen, [True])
-        until(lambda: worker.command_handler_holding_job_lock is None, "it is free behind the job")
+        until(lambda: worker.command_handler_holding_job_lock is None, "it is free after the job")
 
 
 def _twice(first: Callable[..., object]) -> Callable[..., str]:
@@ -373,7 +373,7 @@ class Twice(_Programs):
     def test_result_and_an_error(self) -> None:
         def task(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> None:
             worker.send_job_complete(job, "sent")
-            raise ValueError("behind the end")
+            raise ValueError("after the end")
 
         self.assertEqual(self.run_task(task).result, "sent")
 
@@ -412,7 +412,7 @@ class Twice(_Programs):
 
 
 class ShutdownInATask(_Programs):
-    """A job that fails behind the shutdown of its worker goes back to the queue, whatever reports it."""
+    """A job that fails after the shutdown of its worker goes back to the queue, whatever reports it."""
 
     def give_back(self, task: Callable[..., object], kind: type[gearman.GearmanWorker]) -> None:
         def wrapped(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> object:

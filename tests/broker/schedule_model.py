@@ -48,7 +48,7 @@ class ModelSchedule:
         return self.schedule.enabled and not self.paused
 
     def between(self, begin: float, end: float) -> list[int]:
-        """The ticks behind a time, until another, that are not done with."""
+        """The ticks after a time, until another, that are not done with."""
         seconds = range(int(begin) + 1, int(end) + 1)
         return [each for each in seconds if each % self.period == 0 and not self.is_done(each)]
 

@@ -1,4 +1,4 @@
-"""Uniques that are kept for a time behind their job's completion: submits with one do not run."""
+"""Uniques that are kept for a time after their job's completion: submits with one do not run."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def at(text: str, zone: tzinfo) -> float:
 
 
 def ticks(recurrence: Recurrence, when: float) -> Iterator[float]:
-    """The ticks behind a time."""
+    """The ticks after a time."""
     tick = recurrence.next_after(when)
     while tick is not None:
         yield tick
@@ -28,7 +28,7 @@ def ticks(recurrence: Recurrence, when: float) -> Iterator[float]:
 
 class CronTestCase(SynchronousTestCase):
     def assert_ticks(self, text: str, zone: str, since: str, *expected: str) -> None:
-        """The first ticks behind a time, each with its distance from UTC."""
+        """The first ticks after a time, each with its distance from UTC."""
         info = ZoneInfo(zone)
         found = itertools.islice(ticks(Cron(text, info), at(since, info)), len(expected))
         self.assertEqual([datetime.fromtimestamp(tick, info).isoformat() for tick in found], [*expected])

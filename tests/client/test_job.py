@@ -208,7 +208,7 @@ class UpdateTests(PlayedClientTestCase):
             self.assertEqual(before[:-1], list(self.ALL))
             self.assertIsInstance(before[-1], error)
             self.successResultOf(Deferred.fromCoroutine(collect(job, after)))
-            self.assertIsInstance(after[-1], error, "also when the iteration begins behind the end")
+            self.assertIsInstance(after[-1], error, "also when the iteration begins after the end")
 
     def test_last_status(self) -> None:
         job = self.created()

@@ -78,7 +78,7 @@ class HeartbeatTests(SynchronousTestCase):
             self.clock.advance(23)
             self.assertEqual(self.told, ["ask"] * round_)
             self.clock.advance(1)
-        self.assertEqual(self.told, ["ask"] * 5, "each 30 seconds behind the last byte")
+        self.assertEqual(self.told, ["ask"] * 5, "each 30 seconds after the last byte")
 
     def test_a_peer_that_talks_is_not_asked(self) -> None:
         for _ in range(10):
@@ -121,7 +121,7 @@ class HeartbeatTests(SynchronousTestCase):
             self.clock.advance(4)
         self.assertEqual(self.told, [])
         self.clock.advance(26)
-        self.assertEqual(self.told, ["ask"], "30 seconds behind the last byte")
+        self.assertEqual(self.told, ["ask"], "30 seconds after the last byte")
 
     def test_an_answer_due_behind_others_has_its_whole_time(self) -> None:
         self.expect_reply()

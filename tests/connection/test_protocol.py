@@ -111,7 +111,7 @@ class PacketProtocolTests(SynchronousTestCase):
         self.server.send(packet(NOOP))
         again = self.protocol.close("really")
         self.server.hang_up()
-        self.assertEqual(self.take(), [], "nothing is received or told behind the end")
+        self.assertEqual(self.take(), [], "nothing is received or told after the end")
         self.successResultOf(gone)
         self.successResultOf(again)
         self.successResultOf(self.protocol.close("once more"))

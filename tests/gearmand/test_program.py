@@ -91,7 +91,7 @@ class ServingTests(ProgramCase):
         with in_background(*self.words("-d"), pid_file=self.pid_file) as process:
             self.log.rename(self.folder / "log.1")
             process.send_signal(signal.SIGHUP)
-            # What is logged at the end comes behind the signal.
+            # What is logged at the end comes after the signal.
             process.stop()
         self.assertIn("Gearman job server listens", (self.folder / "log.1").read_text())
         self.assertIn("Configuration read again. Changed: nothing", self.log.read_text())

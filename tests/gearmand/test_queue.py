@@ -117,7 +117,7 @@ class DeathTests(QueueCase):
         for statement, who, between, end, left in deaths:
             self.assertEqual((sorted(between + end), left), (ALL, []), (statement, who))
             in_between.add((who, len(between)))
-        # Some of them died before the jobs were elsewhere, and some behind that.
+        # Some of them died before the jobs were elsewhere, and some after that.
         first, second = dict.fromkeys(who for _, who, *_ in deaths)
         self.assertLessEqual({(first, 0), (first, len(ALL))}, in_between)
         self.assertIn((second, len(ALL)), in_between)
@@ -147,7 +147,7 @@ class DeathTests(QueueCase):
 
 @needs_program("gearmand")
 class GearmandTests(QueueCase):
-    """What gearmand makes of its table behind the way there and back."""
+    """What gearmand makes of its table after the way there and back."""
 
     def check(self, *options: str) -> list[tuple[bytes, bytes, bytes]]:
         with self.gearmand(*options) as connection:

@@ -260,7 +260,7 @@ async def alongside(coroutine: Coroutine[Any, Any, _Result]) -> AsyncIterator[De
     """Run `coroutine` beside the body of the ``async with``, which awaits what it is given for the result.
 
     What it raises before it waits for anything, a `unittest.SkipTest` for example, is raised ahead of the
-    body. What still runs behind the body, because that failed, is cancelled and its clean-up awaited.
+    body. What still runs after the body, because that failed, is cancelled and its clean-up awaited.
     """
     deferred = Deferred.fromCoroutine(coroutine)
     if deferred.called:
@@ -458,7 +458,7 @@ def assert_no_traceback(log: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _served(kind: str, options: Sequence[str]) -> AsyncIterator[Server]:
-    """Start a server on a free port, wait until it answers, and end it behind the body."""
+    """Start a server on a free port, wait until it answers, and end it after the body."""
     with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX) as folder:
         server = await _start(kind, options, Path(folder))
         try:
@@ -521,7 +521,7 @@ def _txgearmand_command(port: int, folder: Path) -> list[str]:
         "gearmand",
         "--listen",
         f"tcp:{port}:interface={HOST}",
-        # Tests leave jobs behind that nobody will ever end.
+        # Tests leave jobs after that nobody will ever end.
         "--drain-timeout=0",
     ]
 

@@ -143,7 +143,7 @@ class RetriesTest(OnTxgearman, Expectations, TestCase):
 
     @on_reactor
     async def test_a_pygearman_worker(self) -> None:
-        """It sends a failure behind the exception, too."""
+        """It sends a failure after the exception, too."""
         await self.check(PYGEARMAN_CLIENT, PYGEARMAN_WORKER)
 
     @on_reactor

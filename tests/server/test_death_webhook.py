@@ -172,7 +172,7 @@ class FailureTest(WebhookTestCase):
         self.die_and_send(3)
         self.posted.refuse()
         self.clock.advance(waits[0])
-        self.assertEqual(self.posted.take(), handles(3), "behind a success the first wait is short")
+        self.assertEqual(self.posted.take(), handles(3), "after a success the first wait is short")
 
     def test_order_is_kept_and_new_deaths_go_along(self) -> None:
         self.die_and_send(1, 2)

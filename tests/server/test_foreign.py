@@ -3,7 +3,7 @@
 A web page of any origin can make a browser on this machine connect to 127.0.0.1 and send an HTTP request,
 whose body the page chooses. A server that takes the head of the request for wrong lines, and goes on, obeys
 the body. Every way in leads through one connection class, so one rule holds everywhere: TCP, UNIX sockets,
-TLS behind its handshake. The other ports that a page can reach are those of ``--web``, which
+TLS after its handshake. The other ports that a page can reach are those of ``--web``, which
 ``tests/web/test_guard.py`` is about.
 """
 

@@ -77,7 +77,7 @@ def note_kill(factory: GearmanServerFactory, store_writer: StoreWriter, happened
 
 
 class HistoryTests(SavingTestCase):
-    """What was acknowledged is done behind its submit, was cancelled or forgotten behind it, or is dead,
+    """What was acknowledged is done after its submit, was cancelled or forgotten behind it, or is dead,
     whatever happens. No job is dead and alive, and none dies with attempts left. What is done has its result,
     and no job that has one is there still."""
 
@@ -339,7 +339,7 @@ class SeveralServersTests(SynchronousTestCase):
     """The same with servers on one database: submits of the same uniques to all of them, answers of the
     database that are lost, servers that are cut off, paused, killed and started again.
 
-    An acknowledged job is done, cancelled or forgotten behind its submit, whichever server that came to, or
+    An acknowledged job is done, cancelled or forgotten after its submit, whichever server that came to, or
     it is dead. No two workers have it at the same time unless the server of the first had lost its lease, and
     no job is dead and alive.
     """

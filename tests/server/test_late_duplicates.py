@@ -258,7 +258,7 @@ class TakeOverTests(LateDuplicateTestCase):
         while not self.first.store.unconfirmed:
             self.pass_time(LEASE / 10)
         self.first.store.deaf = False
-        # A first write works; the renewal behind that will find what it does not know of.
+        # A first write works; the renewal after that will find what it does not know of.
         self.now += 0.2
         self.first.turn(0.2)
         self.first.thread.run()

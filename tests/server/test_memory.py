@@ -1,4 +1,4 @@
-"""Giving memory back behind a deep queue, and the collector's settings."""
+"""Giving memory back after a deep queue, and the collector's settings."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class MemoryServiceTest(SynchronousTestCase):
         self.assertGreaterEqual(seconds, 3.0 * (PAUSE_SHARE - 1) - 1)
 
     def look(self, times: int = 1) -> int:
-        """How often memory was given back, behind so many more looks."""
+        """How often memory was given back, after so many more looks."""
         for _ in range(times):
             self.look_at(self.total)
         return self.released

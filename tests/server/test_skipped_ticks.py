@@ -1,4 +1,4 @@
-"""Ticks that have no job: written together, behind an outage too, and not by a server that is killed."""
+"""Ticks that have no job: written together, after an outage too, and not by a server that is killed."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class BrokenStreamTest(ServerTestCase):
         self.broken_then(b"\0BAD" + bytes(8), req(18, b"f", b"", b"x"))
 
     def test_what_comes_in_later_reads_is_not_heard(self) -> None:
-        # A TLS transport delivers what it has decrypted also behind loseConnection.
+        # A TLS transport delivers what it has decrypted also after loseConnection.
         factory = GearmanServerFactory(Clock())
         transport = SocketlikeTransport()
         transport.connect(factory.buildProtocol(None))

@@ -53,7 +53,7 @@ async def twistd(*options: str, of_twistd: tuple[str, ...] = ()) -> AsyncIterato
         listen = f"--listen=tcp:{port}:interface={HOST}"
         async with running(*command, listen, *options) as program:
             await program.wrote(STARTED)
-            # The reactor, which handles the signals, is started behind that message.
+            # The reactor, which handles the signals, is started after that message.
             await close(await answering(port))
             yield Started(program, port, Path(folder))
 

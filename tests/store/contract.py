@@ -946,7 +946,7 @@ class CrashContract(_TestCase):
             self.assert_jobs_or_results()
 
     def finish_until_killed(self, transactions: int | None, **environment: str) -> None:
-        """Let a process finish jobs, see `tests.store.finishing`, and kill it behind so many transactions;
+        """Let a process finish jobs, see `tests.store.finishing`, and kill it after so many transactions;
         with None it kills itself."""
         command = [sys.executable, "-m", "tests.store.finishing", self.url, str(self.finished + 1)]
         with subprocess.Popen(

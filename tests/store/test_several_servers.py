@@ -112,7 +112,7 @@ class KeptUniqueTests(SharedCase):
         save(self.one, job(1, b"u"))
 
     def completing(self, attribute: str, times: int = 1) -> None:
-        """Have the first server complete its job behind the next call of a method by the other one."""
+        """Have the first server complete its job after the next call of a method by the other one."""
         real = getattr(JobWrites, attribute)
         left = [self.complete] * times
 
@@ -324,7 +324,7 @@ class AtTheSameTimeTests(SharedCase):
             lambda: first.write(Changes([job(6, b"a")], [1])),
         )
         self.assertEqual(ours.duplicates, {6: b"H:test:3"})
-        # Either may be first behind that.
+        # Either may be first after that.
         self.assertEqual(theirs, {4: b"H:test:2"} | ({5: b"H:test:1"} if ours.coalesced else {}))
 
     def test_nor_where_functions_differ_alone(self) -> None:

@@ -106,7 +106,7 @@ class VersionContract(_TestCase):
             self.sql(statement.format_map(self.types))
 
     def upgrade_and_die(self, steps: int, **environment: str) -> None:
-        """Upgrade the database in a process that dies behind so many steps, see `tests.store.upgrading`."""
+        """Upgrade the database in a process that dies after so many steps, see `tests.store.upgrading`."""
         command = [sys.executable, "-m", "tests.store.upgrading", self.url, str(steps)]
         ended = subprocess.run(
             command, cwd=HERE, env=os.environ | environment, capture_output=True, text=True, check=False

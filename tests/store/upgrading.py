@@ -1,6 +1,6 @@
 """Opens a store whose tables are old, and dies meanwhile: `python -m tests.store.upgrading URL STEPS`.
 
-It dies behind so many steps of the upgrade, ahead of their commit; with one more than there are behind it.
+It dies after so many steps of the upgrade, ahead of their commit; with one more than there are behind it.
 """
 
 from __future__ import annotations

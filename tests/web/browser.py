@@ -136,7 +136,7 @@ _started: list[Chrome] = []
 
 
 def _running() -> Chrome:
-    """The browser of this process. Its first use starts it, as does one behind its death; it ends with the
+    """The browser of this process. Its first use starts it, as does one after its death; it ends with the
     process."""
     from selenium.common.exceptions import WebDriverException
 

@@ -245,7 +245,7 @@ class StoredTests(ResultCase):
         self.assertEqual((self.store.jobs, len(self.store.kept_results)), ({}, 1))
 
     def test_a_server_that_remembers_nothing_of_the_job_knows_that_it_was_completed(self) -> None:
-        """As behind a restart, and on the other servers of a database."""
+        """As after a restart, and on the other servers of a database."""
         handle, worker = self.running()
         submitted = self.web.gearman.clock.seconds() - 1
         self.broker.complete(worker, handle.encode(), b"end")

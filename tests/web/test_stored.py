@@ -18,7 +18,7 @@ from txgearman.server.persistence.writer import REMOVAL_DELAY, StoreWriter
 JOBS = "/api/v1/functions/f/jobs"
 BEFORE = NUMBERS_PER_START
 AHEAD = INITIAL_FETCH_LIMIT
-"""Jobs that are in memory behind a start: more than half of what may be, so no more are fetched."""
+"""Jobs that are in memory after a start: more than half of what may be, so no more are fetched."""
 
 
 def kept(number: int, priority: int = 1, function: bytes = b"f") -> StoredJob:
@@ -65,7 +65,7 @@ class StoredCase(SynchronousTestCase):
         return numbers, page["next"]
 
     def all(self, query: str = "?limit=50") -> list[int]:
-        """All pages behind each other."""
+        """All pages, one after the other."""
         numbers, place = self.page(query)
         while place is not None:
             more, place = self.page(f"{query}&after={place}")

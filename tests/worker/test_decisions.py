@@ -274,5 +274,5 @@ class OnOurServerTests(PlayedWorkerTestCase):
             self.gearman.turn(1)
             times.append(len(self.attempts))
         self.assertEqual(self.attempts, [(1, 0), (2, 0), (2, 0), (3, 0)])
-        # Its delay, and then the backoffs behind the first failure and the second.
+        # Its delay, and then the backoffs after the first failure and the second.
         self.assertEqual([times.index(count) for count in (2, 3, 4)], [59, 64, 74])

@@ -141,7 +141,7 @@ class DrainTests(PlayedWorkerTestCase):
         self.assertEqual(self.server.heard(), [*OPTIONS, ("CAN_DO", b"f"), GRAB])
 
     def test_starting_again_during_a_drain(self) -> None:
-        """It is done behind the drain, which would otherwise have ended what was started."""
+        """It is done after the drain, which would otherwise have ended what was started."""
         self.busy()
         stopped = self.worker.stop()
         started = self.worker.start()

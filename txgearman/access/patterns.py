@@ -13,7 +13,7 @@ four characters."""
 def matches(pattern: bytes, name: bytes) -> bool:
     """Whether `pattern` is the name, or fits it with its stars. No other letter is special.
 
-    The pieces between the stars are looked for from left to right, each behind the one before. That never has
+    The pieces between the stars are looked for from left to right, each after the one before. That never has
     to go back: where a piece fits early, whatever could follow a later one can follow it too. So the time is
     at most that of the longest piece times the name, and no product of stars.
     """

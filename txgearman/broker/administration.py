@@ -184,7 +184,7 @@ class Administration:
         if until <= cursor < newest:
             # Greater numbers are those of jobs taken over from servers that started later.
             cursor = newest
-        jobs = self._broker.life.handles.behind(cursor)
+        jobs = self._broker.life.handles.after(cursor)
         if not jobs:
             return None
         for job in jobs:

@@ -2,7 +2,7 @@
 
 Each verb is O(1) at any depth of the queues and number of workers, O(log n) where time or turns order
 things; `txgearman.broker.waking` says what many functions and kinds of workers cost. What a peer leaves
-behind, which may be any number of things, is seen to in slices (`txgearman.broker.slices`). A verb that
+after, which may be any number of things, is seen to in slices (`txgearman.broker.slices`). A verb that
 refuses raises `Refused` and has changed nothing. What must leave goes through `txgearman.broker.interfaces`.
 
 Behaviour is that of gearmand 2. Where it is not, docs/protocol.rst says so and why; the comments here
@@ -79,7 +79,7 @@ class Broker:
         measured_functions: How many functions at most have measures of their own. With 0 no times are taken.
         job_store: Makes background jobs durable before their clients are told of them. Without one they are
             in memory alone.
-        last_number: The handles of new jobs are numbered from the number behind this one.
+        last_number: The handles of new jobs are numbered from the number after this one.
         trace: Is told of the steps of every job.
         chance: Gives random numbers from 0 to 1, for the jitter of backoffs. By default there is none.
         death_listener: Is told of each job that dies.
@@ -634,7 +634,7 @@ class Broker:
         """The worker reports on a job that is not its own. Raises `JobNotFound` with `text`.
 
         Unless it has just ended that job itself, or the job was cancelled under its hands: Perl's worker
-        sends WORK_FAIL behind its WORK_EXCEPTION, others end a job twice too, and an ERROR kills them.
+        sends WORK_FAIL after its WORK_EXCEPTION, others end a job twice too, and an ERROR kills them.
         """
         if handle != worker.ended and (worker.cancelled is None or handle not in worker.cancelled):
             raise JobNotFound(text)

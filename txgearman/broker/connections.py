@@ -30,7 +30,7 @@ class ClientConnection(Protocol):
         """The job submitted last is being saved: `resolve_created` or `resolve_refused` says later how that
         ended.
 
-        Whatever the client is told until then is to reach it behind their answer, as clients match answers to
+        Whatever the client is told until then is to reach it after their answer, as clients match answers to
         their requests by order.
 
         Returns:

@@ -15,7 +15,7 @@ J = TypeVar("J")
 
 
 class Heartbeat:
-    """How a running job is kept by its worker: `interval` seconds behind `heard`, when the worker was last
+    """How a running job is kept by its worker: `interval` seconds after `heard`, when the worker was last
     heard of, the job is taken back; and at `limit`, the end of its time limit, in any case. Both by the
     monotonic clock, `limit` infinite without one."""
 

@@ -60,7 +60,7 @@ class Departures:
 
     def skip_unwanted(self, ability_set: AbilitySet, job: Job) -> Job | None:
         """The first job that somebody wants and that is not too old, of `job`, which `ability_set` has given,
-        and those behind it.
+        and those after it.
 
         None after a slice of others, as if there were none: a worker that then sleeps is woken at once.
         """

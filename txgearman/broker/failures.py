@@ -8,7 +8,7 @@ MAX_RUNS: Final = 20
 """Failed runs that are remembered of one job, the latest ones. They are shown; nothing is decided by them."""
 
 MAX_SNOOZES: Final = 1000
-"""Runs of one job that its worker may ask not to count. Those behind count as attempts, so that no job runs
+"""Runs of one job that its worker may ask not to count. Those after count as attempts, so that no job runs
 in circles for ever. A job that looks once a minute whether it can begin may do so for 16 hours."""
 
 RUN_SIZE: Final = 300

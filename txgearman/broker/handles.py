@@ -27,7 +27,7 @@ _first = operator.itemgetter(0)
 
 class Handles:
     """The live jobs by handle; `prefix` is what handles begin with, ahead of a colon and a number, and
-    the first number is the one behind `last`.
+    the first number is the one after `last`.
 
     `newest` is the chunk that the last handle from `next` belongs to. Whoever takes a handle puts its
     job there; a job may have several.
@@ -62,7 +62,7 @@ class Handles:
         return first
 
     def skip_to(self, last: int) -> None:
-        """Give numbers from behind `last` from now on, which must not be less than the last one given."""
+        """Give numbers from after `last` from now on, which must not be less than the last one given."""
         if last >> CHUNK_BITS != self._last >> CHUNK_BITS:
             if not self.newest:
                 del self._chunks[self._last >> CHUNK_BITS]
@@ -110,8 +110,8 @@ class Handles:
         """The number of the handle that was given last."""
         return self._last
 
-    def behind(self, number: int) -> list[Job]:
-        """The live jobs of the chunk of handles that goes on behind `number`, or of the next that has any,
+    def after(self, number: int) -> list[Job]:
+        """The live jobs of the chunk of handles that goes on after `number`, or of the next that has any,
         in the order of their handles; about a chunk's length of them. Empty when there are none.
 
         A job is listed once, by the handle it was given first.

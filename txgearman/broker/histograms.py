@@ -30,7 +30,7 @@ class Durations:
 class Histogram:
     """Durations in seconds, counted by `BOUNDS`.
 
-    Those that come behind each other are mostly of one bucket, so whoever counts looks there first, and
+    Those that come one after the other are mostly of one bucket, so whoever counts looks there first, and
     spares itself a call: what is more than `low` and at most `high` is added to `hits` and `sum`, and all
     else goes to `add`.
     """

@@ -212,15 +212,15 @@ class Inspection:
         Only some thousand jobs are looked at, so a page may be short, or empty, and not be the last.
 
         Args:
-            cursor: The number of a handle: the page begins behind it.
+            cursor: The number of a handle: the page begins after it.
             limit: How many jobs the page may have.
             wanted: Whether a job belongs to the list.
-            enough: Asked behind each job: whether the page is to end here, as it has taken long for example.
+            enough: Asked after each job: whether the page is to end here, as it has taken long for example.
 
         Returns:
-            The page, with the number that the next one begins behind.
+            The page, with the number that the next one begins after.
         """
-        jobs = self._broker.life.handles.behind(cursor)
+        jobs = self._broker.life.handles.after(cursor)
         found = []
         for job in jobs:
             if wanted(job):

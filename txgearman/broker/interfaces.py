@@ -31,7 +31,7 @@ class StoredPage(NamedTuple):
 
     Attributes:
         jobs: The jobs, in the order of their positions.
-        next: The position to go on behind; None if that was all.
+        next: The position to go on after; None if that was all.
     """
 
     jobs: list[StoredJob]
@@ -90,7 +90,7 @@ class JobStore(Protocol):
     def remove(self, number: int, just_now: bool = True) -> None:
         """A stored job has ended, and need not be kept any longer.
 
-        If a submit that came behind its end was answered with it elsewhere, `StoreAnswers.restore` brings it
+        If a submit that came after its end was answered with it elsewhere, `StoreAnswers.restore` brings it
         back.
 
         Args:
@@ -145,7 +145,7 @@ class JobStore(Protocol):
         Args:
             function: The function of the queue.
             priority: Its priority.
-            cursor: The position behind which the jobs begin.
+            cursor: The position after which the jobs begin.
         """
 
     def page(self, function: bytes, priority: int, cursor: int, limit: int, tell: TellPage) -> None:
@@ -154,7 +154,7 @@ class JobStore(Protocol):
         Args:
             function: The function of the queue.
             priority: Its priority.
-            cursor: The position behind which the page begins.
+            cursor: The position after which the page begins.
             limit: How many jobs the page may have. It has fewer where they are large.
             tell: Called with the page, or with why there is none.
         """
@@ -201,7 +201,7 @@ class DeadJobStore(Protocol):
 
         Args:
             wanted: Which ones.
-            before: The cursor behind which the page begins, None for the first page.
+            before: The cursor after which the page begins, None for the first page.
             limit: How many jobs the page may have.
             with_data: Whether the jobs are to have their data.
             tell: Called with the page, or with why there is none.

@@ -99,7 +99,7 @@ def traceparent_from(text: str) -> str | None:
     """
     if _TRACEPARENT.match(text) is None or len(text) > _MAX_TRACEPARENT:
         return None
-    # Version 00 has nothing behind that; a later one goes on with a dash.
+    # Version 00 has nothing after that; a later one goes on with a dash.
     rest = text[_TRACEPARENT_SIZE:]
     if rest and (text.startswith("00") or not rest.startswith("-")):
         return None

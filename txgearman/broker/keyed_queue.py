@@ -47,15 +47,15 @@ J = TypeVar("J", bound=QueuedJob)
 
 
 class Waiting(Generic[J]):
-    """A job that waits, with the one behind it. `order` is made of the priority and of a number in the order
+    """A job that waits, and the `next` one. `order` is made of the priority and of a number in the order
     in which the jobs came."""
 
-    __slots__ = ("behind", "job", "order")
+    __slots__ = ("job", "next", "order")
 
     def __init__(self, order: int, job: J) -> None:
         self.order = order
         self.job = job
-        self.behind: Waiting[J] | None = None
+        self.next: Waiting[J] | None = None
 
 
 class Key(Generic[J]):
@@ -91,9 +91,9 @@ class Key(Generic[J]):
             at -= 1
         ahead = last[at] if at >= 0 else None
         if ahead is None:
-            waiting.behind, self.first = self.first, waiting
+            waiting.next, self.first = self.first, waiting
         else:
-            waiting.behind, ahead.behind = ahead.behind, waiting
+            waiting.next, ahead.next = ahead.next, waiting
         last[priority] = waiting
         self.queued += 1
 
@@ -127,7 +127,7 @@ class Key(Generic[J]):
         while each is not None:
             if each.job.state is _QUEUED:
                 waiting.append(each)
-            each = each.behind
+            each = each.next
         return waiting
 
     def _trim(self) -> None:
@@ -136,7 +136,7 @@ class Key(Generic[J]):
             self.gone -= 1
 
     def _remove_first(self, first: Waiting[J]) -> None:
-        self.first = first.behind
+        self.first = first.next
         last, priority = self._last, first.order >> _NUMBER_BITS
         if last[priority] is first:
             last[priority] = None

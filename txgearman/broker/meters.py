@@ -51,7 +51,7 @@ def blocked_of(function: Function) -> int:
 
 @dataclass(slots=True)
 class Counts:
-    """What was counted of some functions: since the start as far as `coalesced`, of now behind it.
+    """What was counted of some functions: since the start as far as `coalesced`, of now after it.
 
     The names are those of `Function`. `uncompleted` is by `Outcome`; `waiting` is by priority, jobs that the
     store alone has included. `scheduled` has the jobs that wait for a retry, which `retrying` counts alone.

@@ -81,7 +81,7 @@ class Cron:
 
     Days of month and of week that are both given mean either, as with cron; where one begins with a star both
     must fit, as with Debian's cron. Its rules for clock changes hold too: a fixed time in an hour that is
-    skipped ticks once, right behind that hour, and one in an hour that repeats ticks once. What begins with a
+    skipped ticks once, right after that hour, and one in an hour that repeats ticks once. What begins with a
     star in its minutes or hours goes on as time goes.
 
     Args:
@@ -89,7 +89,7 @@ class Cron:
         zone: The time zone.
 
     Raises:
-        ValueError: The expression cannot be, or never ticks. The text goes on behind the expression's name.
+        ValueError: The expression cannot be, or never ticks. The text goes on after the expression's name.
         ImportError: The package for cron expressions is not installed.
     """
 

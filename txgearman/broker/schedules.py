@@ -49,7 +49,7 @@ _HEAP_SLACK: Final = 64
 
 
 class _Entry:
-    """A schedule and where it is in time. The ticks behind `covered_from` until `covered_to` are done with,
+    """A schedule and where it is in time. The ticks after `covered_from` until `covered_to` are done with,
     and those of the spans of time in `covered_before`, which the clock left when it was set."""
 
     __slots__ = (
@@ -87,7 +87,7 @@ class _Entry:
         return self.schedule.enabled and not self.paused
 
     def next_after(self, when: float) -> float | None:
-        """The first tick behind a time that is not done with."""
+        """The first tick after a time that is not done with."""
         tick = self.schedule.recurrence.next_after(when)
         for begin, end in sorted(self.covered_before):
             if tick is not None and begin < tick <= end:
@@ -366,7 +366,7 @@ class Schedules:
         self._timer.rings_at = None
         now, clock = self._timer.wall_clock(), self._timer.clock()
         if now < self._latest:
-            # It may have been set right behind the last look.
+            # It may have been set right after the last look.
             self._turn_back(now - (clock - self._looked_at))
         self._latest, self._looked_at = now, clock
         if self._broker.functions.draining:

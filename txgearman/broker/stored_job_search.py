@@ -79,7 +79,7 @@ class StoredJobSearch:
     ) -> None:
         """Tell of jobs of a function and priority that are not in memory, in the order of their queue, at
         most so many, and of fewer where they are large: the first of them with 0 for `cursor`, then those
-        behind the place that the page before gave. What has come into memory meanwhile is told of as it is
+        after the place that the page before gave. What has come into memory meanwhile is told of as it is
         there. Raises `FunctionNotFound`."""
         stored_queue = self._functions.find(name).stored_queue
         after = cursor or (None if stored_queue is None else stored_queue.after(priority))

@@ -265,7 +265,7 @@ def stored_detail(stored: StoredJob, is_ours: bool) -> JobDetail:
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """Some jobs; `next` is what to ask for the jobs behind them with, None if there are none: a number where
+    """Some jobs; `next` is what to ask for the jobs after them with, None if there are none: a number where
     jobs are in the order of their handles, a position where in that of their queue."""
 
     jobs: tuple[JobDetail, ...]

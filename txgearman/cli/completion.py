@@ -147,7 +147,7 @@ def _is_whole(received: bytes) -> bool:
 def _connect(server: str) -> socket.socket:
     """Connect to an endpoint string. Raises `OSError`, also for a kind that is not known here."""
     kind, _, rest = server.partition(":")
-    # Of the options behind it none matters but those of TLS, and a colon in a host has a backslash.
+    # Of the options after it none matters but those of TLS, and a colon in a host has a backslash.
     parts = rest.replace("\\:", "\0").split(":")
     host = parts[0].replace("\0", ":")
     if kind == "unix":
@@ -167,7 +167,7 @@ def _connect(server: str) -> socket.socket:
 
 class _ColonBashComplete(BashComplete):
     """Completion for bash of words with colons, as handles have them. Bash takes each part between colons for
-    a word: this is given the whole line, and offers what comes behind the last colon that is typed."""
+    a word: this is given the whole line, and offers what comes after the last colon that is typed."""
 
     source_template = r"""
 %(complete_func)s() {

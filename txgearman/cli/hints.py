@@ -21,7 +21,7 @@ _NO_TRUST: Final = (
 
 
 def add_hint(error: BaseException, server: str) -> None:
-    """Note with an error what may be done about it, which `error_text` prints behind it.
+    """Note with an error what may be done about it, which `error_text` prints after it.
 
     Args:
         error: The error.

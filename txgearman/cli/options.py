@@ -35,7 +35,7 @@ def _keep_servers(context: click.Context, _option: click.Parameter, servers: tup
 def _all_servers(
     context: click.Context, option: click.Parameter, servers: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The servers in front of the command's name and behind it. Without any, those of the environment."""
+    """The servers in front of the command's name and after it. Without any, those of the environment."""
     before: tuple[str, ...] = context.meta.get(_SERVERS, ())
     assert option.name is not None
     if before and context.get_parameter_source(option.name) is not ParameterSource.COMMANDLINE:

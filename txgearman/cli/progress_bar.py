@@ -52,7 +52,7 @@ class ProgressBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Remove the bar. Output on a terminal gets the line end that it lacks: the shell's prompt would
-        stand behind it otherwise."""
+        stand after it otherwise."""
         self.close()
         if self._output_on_terminal and self._mid_line:
             self.write(b"\n")

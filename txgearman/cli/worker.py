@@ -124,7 +124,7 @@ class _FailureReporter:
             print_message(f"{job} stopped: {job.cancel_reason}")
         elif isinstance(failure.value, FailJob | Retry | Reject):
             what = {Retry: "is to be retried", Reject: "is rejected"}.get(type(failure.value), "failed")
-            # What comes behind the first line is on standard error already.
+            # What comes after the first line is on standard error already.
             print_message(f"{job} {what}: {str(failure.value).partition(chr(10))[0]}")
         elif self.stopping and isinstance(failure.value, CancelledError | JobOver):
             self.returned_jobs += 1

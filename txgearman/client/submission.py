@@ -255,7 +255,7 @@ class JobTemplate:
         """As `Submission.extended_for`."""
         self._packet = empty.packet
         self._function = empty.function
-        # The unique comes behind the function's name, and the data last, whatever the packet.
+        # The unique comes after the function's name, and the data last, whatever the packet.
         self._suffix = empty.body[len(empty.function) + 1 :]
         self._max_packet = max_packet
         self.overhead = len(empty.body)

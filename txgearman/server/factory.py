@@ -149,7 +149,7 @@ class GearmanServerFactory(Factory):
     def reconfigure(self, settings: Settings) -> None:
         """Obey other settings from now on.
 
-        Where the first step fails nothing has changed; behind it nothing fails.
+        Where the first step fails nothing has changed; after it nothing fails.
 
         Args:
             settings: The settings. They differ only in what can be changed while the server runs.
@@ -246,7 +246,7 @@ class GearmanServerFactory(Factory):
 
         Args:
             store_writer: Stores the jobs.
-            last_number: New handles are numbered from behind this number.
+            last_number: New handles are numbered from after this number.
         """
         self.store_writer = store_writer
         store_writer.dead_jobs.limit(*self.settings.stored_dead_limits)

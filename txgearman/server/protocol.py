@@ -258,7 +258,7 @@ class GearmanServerProtocol(JobReplies):
         """Note that the peer speaks Gearman, which its first packet or admin command shows.
 
         Raises `BrokenStream` for one that speaks something else, such as a browser that a web page sends
-        here: nothing behind its first line is handled.
+        here: nothing after its first line is handled.
         """
         for packet in packets:
             number, fields = packet

@@ -358,7 +358,7 @@ class GearmanService(MultiService):
         listeners, self._listeners = self._listeners, None
         self._job_listeners = []
         if listeners is not None:
-            # Where one could not be started, Twisted's listening services behind it cannot be stopped.
+            # Where one could not be started, Twisted's listening services after it cannot be stopped.
             listeners.services = [listener for listener in listeners if listener.running]
         await maybeDeferred(super().stopService)
         if listeners is not None:
@@ -503,7 +503,7 @@ class GearmanService(MultiService):
     def drain(self, seconds: float) -> Deferred[None]:
         """Let nobody in, take no new job and give none to a worker.
 
-        Running jobs may end, and those who wait for them are told. The service is to be stopped behind that:
+        Running jobs may end, and those who wait for them are told. The service is to be stopped after that:
         it does not come out of this by itself.
 
         Args:

@@ -146,7 +146,7 @@ class JobWrites(ABC):
             deleted, same = self._insert_all(connection, batches, removals, changes.coalesced)
             duplicates |= same
             if changes.unless_kept and batches:
-                # Another server may have kept a unique behind the first look, and then have removed the job
+                # Another server may have kept a unique after the first look, and then have removed the job
                 # that had it, which made room for the new one.
                 duplicates |= self._refuse_kept(connection, _without(batches, duplicates), changes)
             if changes.unsaved_ends:

@@ -92,7 +92,7 @@ jobs are the same, see `unique_key`. `coalesced_at` is when another server last 
 job, in seconds since the epoch by the database's clock. `attempts` counts its failed runs and `snoozes` those
 that did not count, `outcome` and `error` are those of the last, and `retry_at` is when it was to run again
 after that. `attributes` are what its submit says of it alone. In a database that was upgraded the newer
-columns come behind `data`."""
+columns come after `data`."""
 
 _keyed = JOB.c.unique_key.is_not(None)
 HAS_TIME: Final = sa.or_(JOB.c.run_at.is_not(None), JOB.c.retry_at.is_not(None))

@@ -236,7 +236,7 @@ class Decoder:
             return
         if self._wanted >= self._tell_from:
             yield UNFINISHED, [0]
-        # No name here may refer to its bytes: who pauses behind the packet would keep them a second time.
+        # No name here may refer to its bytes: who pauses after the packet would keep them a second time.
         yield self._whole(data, missing)
 
     def _whole(self, data: bytes, missing: int) -> tuple[int, list[Any]]:
@@ -331,7 +331,7 @@ def _without_end(line: bytes) -> bytes:
 def _short(number: int, fields: list[bytes]) -> tuple[int, list[Any]]:
     """A packet with too few fields: with what its type says for a missing last one, or its refusal.
 
-    gearmand reads on behind such a packet for the missing NULs, and so loses its place in the stream.
+    gearmand reads on after such a packet for the missing NULs, and so loses its place in the stream.
     """
     packet = BY_NUMBER[number]
     wanted = len(packet.fields)

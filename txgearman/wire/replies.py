@@ -26,7 +26,7 @@ from txgearman.errors import AdminError, BrokenStream
 from txgearman.wire.names import text_of, unescape
 
 END: Final = b"."
-"""The line behind the last of a list."""
+"""The line after the last of a list."""
 
 ESCAPING: Final = "txgearman-"
 """What the version of a server begins with that escapes names."""
@@ -207,7 +207,7 @@ class JobInfo:
         error: What that worker said of the failure, empty if nothing.
         data: The payload. The server has none of a job that has ended and is not dead.
         run_at: The time that it was submitted for. This and the next ones are what was said of this job.
-        expires: Seconds behind that or its submission after which no run begins; 0 is never.
+        expires: Seconds after that or its submission after which no run begins; 0 is never.
         max_attempts: How many runs may fail.
         backoff: Seconds before the first retry.
         keep_result: Seconds for which its result is kept; 0 is not at all.
@@ -247,7 +247,7 @@ def refusal(line: bytes) -> str | None:
         line: Any line.
 
     Returns:
-        What it says behind ``ERR``, with its plus signs as spaces; None for any other line.
+        What it says after ``ERR``, with its plus signs as spaces; None for any other line.
     """
     match = _REFUSAL.match(line)
     return None if match is None else text_of(match[1] or b"unknown error").replace("+", " ")
@@ -283,7 +283,7 @@ def said(line: bytes) -> str:
         line: The reply.
 
     Returns:
-        What it says behind ``OK``, which old servers leave out; empty for OK alone.
+        What it says after ``OK``, which old servers leave out; empty for OK alone.
 
     Raises:
         AdminError: The reply is a refusal.

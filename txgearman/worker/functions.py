@@ -104,8 +104,8 @@ def call(function: Function, job: Job, clock: IReactorTime) -> object:
 
 
 def _with_time_limit(clock: IReactorTime, seconds: float, outcome: Deferred[Any], job: Job) -> Deferred[Any]:
-    """`outcome`, or `TimeLimitExceeded`. The job holds its slot until `outcome` has fired, also behind that
-    error, and behind a cancellation that the function does not obey at once."""
+    """`outcome`, or `TimeLimitExceeded`. The job holds its slot until `outcome` has fired, also after that
+    error, and after a cancellation that the function does not obey at once."""
     ended: Deferred[None] = Deferred()
 
     def cancel() -> None:

@@ -24,7 +24,7 @@ class Raised(Exception):
 
 class Worker(GearmanWorker):
     def on_job_exception(self, current_job, exc_info):
-        """As the package is meant to be used; it sends a failure behind the exception by itself."""
+        """As the package is meant to be used; it sends a failure after the exception by itself."""
         _, error, _ = exc_info
         if isinstance(error, Raised):
             self.send_job_exception(current_job, error.args[0])

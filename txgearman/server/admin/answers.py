@@ -20,7 +20,7 @@ UNKNOWN_JOB: Final = b"ERR UNKNOWN_JOB\r\n"
 """The line that answers a command for a job that is not there."""
 
 END: Final = b".\n"
-"""The line behind the last of a list."""
+"""The line after the last of a list."""
 
 
 class Changed(NamedTuple):
@@ -48,7 +48,7 @@ class Later(NamedTuple):
 
 
 class Denied(GearmanError):
-    """An admin command is answered with an ERR line; the message is all behind ``ERR ``."""
+    """An admin command is answered with an ERR line; the message is all after ``ERR ``."""
 
 
 def error_line(refusal: Denied) -> bytes:

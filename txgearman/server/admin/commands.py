@@ -90,7 +90,7 @@ def shows_gearman(line: bytes) -> bool:
     One that begins with a command's name and lacks words shows neither that nor the contrary. Raises
     `ForeignPeer` for all others.
 
-    A web page can let a browser send nearly anything to this port, but only behind the head of an HTTP
+    A web page can let a browser send nearly anything to this port, but only after the head of an HTTP
     request. As a method can be called anything, a first line with the word ``HTTP/…`` is no command either,
     ``status / HTTP/1.1`` for example.
     """

@@ -35,7 +35,7 @@ MAX_ERROR_LINE: Final = 200
 """Bytes of the first line of an error in a list."""
 
 SomeDead = Callable[[DeadFilter, "DeadCursor | None", int, Callable[["Progress | Refused"], None]], None]
-"""A verb on some dead jobs: which, behind which cursor, how many at most, and who is told."""
+"""A verb on some dead jobs: which, after which cursor, how many at most, and who is told."""
 
 OneDead = Callable[[bytes, Callable[["Refused | None"], None]], None]
 """A verb on the dead job with a handle, and who is told."""

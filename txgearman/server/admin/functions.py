@@ -135,7 +135,7 @@ def limit_queue(peer: Peer, words: list[bytes]) -> bytes | Later:
     is for all priorities, and of two the second is for normal and low has none.
     """
     if not words[-1]:
-        # To gearmand the empty word behind a last space is a number that means no limit.
+        # To gearmand the empty word after a last space is a number that means no limit.
         raise incomplete(words)
     numbers = [_limit(word) for word in words[2:]]
     if len(numbers) == 1:

@@ -95,7 +95,7 @@ def run_schedule(peer: Peer, words: list[bytes]) -> Later:
 
 
 def _when_done(verb: Callable[[], Deferred[Any]]) -> Later:
-    """Answer when a verb is done: ``OK``, with what it returns behind that."""
+    """Answer when a verb is done: ``OK``, with what it returns after that."""
     return Later(when_done(verb), _answer)
 
 

@@ -13,7 +13,7 @@ from txgearman.server.config.option_kinds import PATH, TEXTS, option
 from txgearman.wire.limits import MAX_FUNCTION
 
 LAST_USER: Final = 2**32 - 2
-"""The largest number of a user; the one behind it means none."""
+"""The largest number of a user; the one after it means none."""
 
 SHORTEST_TOKEN: Final = 16
 """Characters; a shorter token could be guessed."""

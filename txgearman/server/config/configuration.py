@@ -62,7 +62,7 @@ def read_configuration(path: str, options: Sequence[Option]) -> Configuration:
 
 
 class _Reading:
-    """One reading of one file, which goes on behind a mistake to find them all."""
+    """One reading of one file, which goes on after a mistake to find them all."""
 
     def __init__(self, path: str, document: Document, options: Sequence[Option]) -> None:
         self._path = path

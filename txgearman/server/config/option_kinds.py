@@ -242,7 +242,7 @@ def option(
     with hyphens, if it is not given. `short` is a letter. `shown` is how the default is written, if not as it
     is. `reloadable` means that a reload of the configuration changes it: nobody may keep a copy of its value.
     `least` and `most` are bounds. `check` raises `ValueError` for what cannot be, with a text that goes on
-    behind the option's name.
+    after the option's name.
     """
     if kind is None:
         kind = _kind_of(default)

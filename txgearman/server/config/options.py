@@ -341,7 +341,7 @@ class Settings:
     )
     store_ahead: int = option(
         20_000,
-        "With a store, how many waiting jobs of a function and priority are in memory. Those behind them are "
+        "With a store, how many waiting jobs of a function and priority are in memory. Those after them are "
         "only in the store until their turn comes.",
         least=1,
     )

@@ -67,7 +67,7 @@ def zone_of(name: str) -> tzinfo:
         The zone.
 
     Raises:
-        ValueError: There is none of this name. The text goes on behind the option's name.
+        ValueError: There is none of this name. The text goes on after the option's name.
     """
     if name.upper() == "UTC":
         return UTC
@@ -95,7 +95,7 @@ def cron_of(text: str, zone: tzinfo = UTC) -> Cron:
         The ticks.
 
     Raises:
-        ValueError: The expression cannot be, or the package for it is missing. The text goes on behind the
+        ValueError: The expression cannot be, or the package for it is missing. The text goes on after the
             option's name.
     """
     try:
@@ -162,7 +162,7 @@ class ScheduleSettings:
         priority: Their priority.
         jitter: Seconds over which they are spread.
         missed: What becomes of missed ticks.
-        missed_window: Seconds behind which a missed tick has no job.
+        missed_window: Seconds after which a missed tick has no job.
         overlap: What becomes of a tick while the job of the one before lives.
         enabled: Whether it ticks.
 

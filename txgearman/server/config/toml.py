@@ -49,7 +49,7 @@ class Document:
                 high = middle
             else:
                 low = middle
-        # The expression ends in line `high`, and begins behind the one before it.
+        # The expression ends in line `high`, and begins after the one before it.
         begin = high - 1
         while begin and self._read(begin) is None:
             begin -= 1

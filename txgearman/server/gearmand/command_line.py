@@ -1,6 +1,6 @@
 """Reading a command line and a configuration file as gearmand does. What the options mean is not known here.
 
-gearmand's own way is that of Boost.Program_options: a value stands behind the option or ``=``, behind the
+gearmand's own way is that of Boost.Program_options: a value stands after the option or ``=``, after the
 letter of a short form, or is the next word, whatever that begins with. On the command line an option must be
 written out. In the file, which is words between spaces and line ends, an unambiguous beginning will do, and
 words that are no options are passed over.
@@ -36,7 +36,7 @@ def read_options(words: Sequence[str]) -> dict[str, str]:
     """Read the command line, and the configuration file that it names or that is there by default.
 
     Args:
-        words: The words behind the program's name.
+        words: The words after the program's name.
 
     Returns:
         The value of each option that was given, by its long name; empty for one that takes none. What the

@@ -44,7 +44,7 @@ class GearmandOption:
         short: The letter of the short form; None without one.
         value: What ``--help`` calls its value; None for an option that takes none.
         effect: What becomes of it.
-        why: For one that is passed over, the reason, which goes on behind its name.
+        why: For one that is passed over, the reason, which goes on after its name.
         whole: Whether its value must be a whole number.
         hidden: Whether ``--help`` leaves it out.
     """

@@ -34,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the program.
 
     Args:
-        words: The words behind its name; None for those of the process.
+        words: The words after its name; None for those of the process.
 
     Returns:
         The exit code: 0 as soon as it serves in the background, or after an end that was asked for, else 1.

@@ -37,7 +37,7 @@ BATCH_JOBS: Final = 100
 """Dead jobs in one request: two milliseconds' work."""
 
 BATCH_BYTES: Final = 128 * 1024
-"""Bytes of dead jobs behind which a request takes no more of them. As JSON these are at most six times as
+"""Bytes of dead jobs after which a request takes no more of them. As JSON these are at most six times as
 many, but for the last job."""
 
 BACKOFF: Final = RetryPolicy(backoff=1.0, factor=2.0, backoff_max=60.0, jitter=0.5)
@@ -137,10 +137,10 @@ class DeathWebhook:
         self._hasten()
 
     def stop(self) -> Deferred[None]:
-        """Send what waits now, whatever the backoff. Deaths may come again behind that.
+        """Send what waits now, whatever the backoff. Deaths may come again after that.
 
         Returns:
-            Fires when all was taken, at the latest behind `STOP_TIMEOUT`; what is left is dropped then.
+            Fires when all was taken, at the latest after `STOP_TIMEOUT`; what is left is dropped then.
         """
         if not self._waiting:
             return succeed(None)

@@ -137,7 +137,7 @@ class _Discarded(Protocol):
 
 
 class _Bounded(ProtocolWrapper):
-    """Ends the connection behind `MAX_RESPONSE` bytes. Twisted's parser has no bound for an answer's head."""
+    """Ends the connection after `MAX_RESPONSE` bytes. Twisted's parser has no bound for an answer's head."""
 
     transport: Any
     _left = MAX_RESPONSE

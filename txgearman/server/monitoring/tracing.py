@@ -118,7 +118,7 @@ class Traces:
         self._handler: logging.Handler | None = None
 
     def start(self) -> None:
-        """Begin to send. This starts a thread, so it must come behind a fork."""
+        """Begin to send. This starts a thread, so it must come after a fork."""
         if self._provider is not None:
             return
         # Other handlers, which the program around may have, get the same.

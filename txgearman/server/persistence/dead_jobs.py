@@ -79,7 +79,7 @@ class StoredDeadJobs:
         Args:
             max_jobs: How many jobs.
             max_bytes: How many bytes of them, by `DeadJob.weight`.
-            max_age: For how many seconds behind their end.
+            max_age: For how many seconds after their end.
         """
         self._limits = max_jobs, max_bytes, max_age
         if self._timer.running:

@@ -304,7 +304,7 @@ def _finish_giving(queue: GearmandQueue, store: Store, start: int) -> None:
 
 
 def _adopt(store: Store, start: int) -> None:
-    """Own the jobs of servers that are gone, behind those of this start."""
+    """Own the jobs of servers that are gone, after those of this start."""
     position = start * NUMBERS_PER_START + NUMBERS_PER_START // 2
     while store.renew().has_orphans:
         jobs = store.take_over(MAX_ADOPTED, position)

@@ -280,7 +280,7 @@ class StoredSchedules:
         self._next_write = None
 
     def _look_for_changes(self) -> Deferred[None]:
-        """See whether schedules changed; the next look comes behind the answer."""
+        """See whether schedules changed; the next look comes after the answer."""
         looked = self._in_thread(self._changed_schedules)
         # In an outage it is tried again with the next interval.
         return looked.addCallbacks(self._tell, _pass_over)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from txgearman.broker.store_answers import StoreAnswers
 
 FIRST_POLL: Final = 1 / 40
-"""The part of a lease behind which a server looks for a slot that it waits for: a quarter of a second with
+"""The part of a lease after which a server looks for a slot that it waits for: a quarter of a second with
 the default of ten seconds. Each look that finds none doubles the time to the next."""
 
 LAST_POLL: Final = 1 / 6
-"""The part of a lease behind which it looks at least. A server that has the slot hears within a third of a
+"""The part of a lease after which it looks at least. A server that has the slot hears within a third of a
 lease that it is wanted, so that the slot is here within a half of one, once it is free."""
 
 POLL_JITTER: Final = 0.25
@@ -342,7 +342,7 @@ class StoredSlots:
     # -- the store --------------------------------------------------------------------------------
 
     def _exchange_within(self, delay: float) -> None:
-        """Exchange within so many seconds, or behind the exchange under way."""
+        """Exchange within so many seconds, or after the exchange under way."""
         if not self._has_lease or self._is_exchanging or self._is_failing:
             return
         if self._next_exchange is None:

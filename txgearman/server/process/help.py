@@ -155,7 +155,7 @@ def _described(each: Option, whole: bool, width: int) -> list[str]:
 
 
 def hint(error: str, options: Sequence[Option]) -> str:
-    """What to say behind an error of the command line.
+    """What to say after an error of the command line.
 
     Args:
         error: The error, as getopt or an option says it.

@@ -59,7 +59,7 @@ KEPT_LOOKS: Final = 10
 4 KiB, so only what is not needed soon is given back."""
 
 DEEP: Final = 50_000
-"""Jobs from which a queue is deep enough to give back memory behind it, some 20 MiB."""
+"""Jobs from which a queue is deep enough to give back memory after it, some 20 MiB."""
 
 SHALLOW: Final = 8
 """Memory is given back when there are this many times fewer jobs than there were."""
@@ -208,7 +208,7 @@ class MemoryService(Service):
             self._rest = jobs > 0
             if jobs < DEEP:
                 # This empties Python's lists of free objects too: those lie all over the memory, and kept
-                # 5 MiB behind 200,000 jobs.
+                # 5 MiB after 200,000 jobs.
                 self._collect()
             self._release()
 

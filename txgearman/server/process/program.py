@@ -159,7 +159,7 @@ def make_program(
         observer_for: Makes what writes the log, with the threshold that SIGUSR2 and administrators move; or
             None where the parent's options give an observer of their own.
         reopen_log: Opens the file of the log anew, ahead of each reload.
-        ahead: Services that are started behind the opening of the ports, and ahead of the server, which
+        ahead: Services that are started after the opening of the ports, and ahead of the server, which
             loads its store then.
 
     Returns:

@@ -1,6 +1,6 @@
 """What signals mean to the process, and what administrators may do with it in the same way.
 
-Nothing is done in a handler itself, but by the reactor behind it.
+Nothing is done in a handler itself, but by the reactor after it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class SignalService(Service):
         self._reactor.callFromThread(self._stop)
 
     def drain(self) -> None:
-        """Do what SIGTERM does, behind this turn: the administrator is answered first."""
+        """Do what SIGTERM does, after this turn: the administrator is answered first."""
         if not self._draining:
             self._draining = True
             self._reactor.callLater(0, self._drain)

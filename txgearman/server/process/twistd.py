@@ -141,7 +141,7 @@ class Options(TwistedOptions):
             raise ValueError("log-format json is not for --syslog, which has a format of its own")
 
     def _check_user(self) -> None:
-        """Raises `ValueError` for a ``--uid`` whose group twistd could not find out, behind the start."""
+        """Raises `ValueError` for a ``--uid`` whose group twistd could not find out, after the start."""
         parent: Any = self.parent or {}
         if parent.get("uid") is None or parent.get("gid") is not None:
             return

@@ -21,7 +21,7 @@ LINES_AT_ONCE: Final = 500
 """Lines of a list that are made in one turn of the reactor: about a millisecond's work."""
 
 LIST_BYTES_AT_ONCE: Final = 32 * 1024
-"""Bytes of a list behind which a turn makes no more of it: names that are all control characters take far
+"""Bytes of a list after which a turn makes no more of it: names that are all control characters take far
 longer than others, and have up to four times their length."""
 
 
@@ -82,7 +82,7 @@ class PendingList(PendingReply):
         awaited.addCallback(go_on)
 
     def take(self) -> bytes:
-        """What is made, but for line ends behind it: to some readers they would be the end of the list."""
+        """What is made, but for line ends after it: to some readers they would be the end of the list."""
         text = b"".join(self._made)
         # Of uniques that are all empty there is nothing else.
         taken = text.rstrip(b"\n") or text

@@ -64,7 +64,7 @@ class Scheduling:
     """Lets the schedules of one broker tick. It is the alarm of `Schedules`.
 
     The verbs of administrators return Deferreds. What they change is stored first where there is a store, one
-    change behind the other, and is done here when it is durable. They fail with `Refused`.
+    change after the other, and is done here when it is durable. They fail with `Refused`.
 
     Args:
         broker: Takes the jobs.

@@ -57,7 +57,7 @@ class Changes:
             and only of a job that is removed the result is kept, with what is stored of the job.
         unsaved_ends: What is to be kept of jobs that ended before they were saved, by job number: a result,
             or a dead job with its data. Nothing is kept of a job whose tick in `ticks` is done with or
-            refused, nor of one that is stored behind the removals, whoever owns it: that one ends later.
+            refused, nor of one that is stored after the removals, whoever owns it: that one ends later.
             What is kept already stays as it is.
     """
 

@@ -38,7 +38,7 @@ class DeadJobTable(Protocol):
 
         Args:
             wanted: Which ones.
-            before: The cursor behind which the page begins, None for the first page.
+            before: The cursor after which the page begins, None for the first page.
             limit: How many jobs to read at most. A search looks at `MAX_EXAMINED` at most, and a search or a
                 page with data at `MAX_EXAMINED_BYTES`. So a page may be short or empty and not be the last.
             with_data: Whether the jobs are to have their data.

@@ -32,7 +32,7 @@ class StoredSchedule(NamedTuple):
         data: The payload of its jobs; None likewise.
         last_tick: The last tick that is done with and not forgotten; None without one. `ScheduleTable.save`
             passes over it.
-        version: Greater than before behind each change of it, and not given twice. `ScheduleTable.save`
+        version: Greater than before after each change of it, and not given twice. `ScheduleTable.save`
             passes over it.
     """
 

@@ -37,7 +37,7 @@ SLICE_LINES: Final = 500
 """Lines that are submitted in one turn of the reactor: 5 ms of work."""
 
 SLICE_BYTES: Final = 256 * 1024
-"""Bytes of lines behind which a turn takes no further one. A longer line is taken alone."""
+"""Bytes of lines after which a turn takes no further one. A longer line is taken alone."""
 
 MAX_UNANSWERED: Final = 20_000
 """Jobs that may wait for the store at a time: more than one of its transactions has. Each takes half a

@@ -211,7 +211,7 @@ class FunctionHistory:
         self._saved = self._begun
 
     def take(self, rows: Iterable[FunctionMeasures]) -> None:
-        """Take a part of a sample. `end_sample` is to be called behind the last part.
+        """Take a part of a sample. `end_sample` is to be called after the last part.
 
         Args:
             rows: What is known of some functions now. One without a name is left out, and so are functions

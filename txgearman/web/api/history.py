@@ -26,7 +26,7 @@ SHARE: Final = 100
 """Sampling may take one part in so many of the time: with very many functions samples become rarer."""
 
 COLUMNS: Final = ("time", "submitted", "completed", "failed", "queued", "running", "connections", "memory")
-"""The columns of a sample. The three behind the time count since the server's start."""
+"""The columns of a sample. The three after the time count since the server's start."""
 
 Sample = list[Any]
 

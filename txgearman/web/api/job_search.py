@@ -47,7 +47,7 @@ _first = operator.itemgetter(0)
 
 @dataclass(frozen=True, slots=True)
 class JobCursor:
-    """A position in a list of jobs. The list continues behind it.
+    """A position in a list of jobs. The list continues after it.
 
     Jobs in memory come first, in the order of their handles; then, for each priority, the jobs that only the
     store has, in the order of their queue.
@@ -217,7 +217,7 @@ async def find_jobs(
 
 
 def _cursor_behind(cursor: JobCursor, page: JobPage, job_filter: JobFilter) -> JobCursor | None:
-    """The cursor behind a page that began at `cursor`."""
+    """The cursor after a page that began at `cursor`."""
     if page.next is not None:
         return JobCursor(page.next, cursor.priority)
     if cursor.priority is None:

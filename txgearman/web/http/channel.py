@@ -136,7 +136,7 @@ class LimitedChannel(HTTPChannel):
         )
 
     def setLineMode(self, extra: bytes = b"") -> None:
-        """A request was answered, so what is behind it is parsed next. `extra` came with its body."""
+        """A request was answered, so what is after it is parsed next. `extra` came with its body."""
         self._unread = extra + self._unread
         super().setLineMode()
 
@@ -223,7 +223,7 @@ class LimitedChannel(HTTPChannel):
         self.transport.abortConnection()
 
     def _send100Continue(self) -> None:
-        # Not behind the response that the body is too large.
+        # Not after the response that the body is too large.
         if not self._ending:
             super()._send100Continue()
 

@@ -75,7 +75,7 @@ class EventStream:
             self._wait(data, _pieces_of_event(event, data))
 
     def end(self) -> None:
-        """Finish the response behind the events that wait."""
+        """Finish the response after the events that wait."""
         self._on_gone = None
         self._ending = True
         if not self._events:
