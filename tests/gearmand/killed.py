@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -146,8 +147,18 @@ class Databases:
 
 
 def die_at(statement: int, work: Callable[[], None]) -> str | None:
-    """Let a child do the work and die ahead of a statement that writes; returns that, or None if there are
-    not so many."""
+    """Let a child do the work and die ahead of a statement that writes.
+
+    Args:
+        statement: Which statement, counted from 1.
+        work: The work.
+
+    Returns:
+        The statement, or None if there are not so many.
+
+    Raises:
+        RuntimeError: The work failed. Its traceback is on stderr.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -163,13 +174,19 @@ def die_at(statement: int, work: Callable[[], None]) -> str | None:
 
         try:
             work()
-        finally:
-            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
     os.close(writing)
     _, status = os.waitpid(child, 0)
     with open(reading, "rb") as pipe:
         text = pipe.read().decode(errors="replace")
-    return text if os.WIFSIGNALED(status) else None
+    if os.WIFSIGNALED(status):
+        return text
+    if status:
+        raise RuntimeError(f"a child that was to die at statement {statement} failed by itself")
+    return None
 
 
 def main(way: str, queue_url: str, store_url: str) -> None:

@@ -122,6 +122,15 @@ class DeathTests(QueueCase):
         self.assertLessEqual({(first, 0), (first, len(ALL))}, in_between)
         self.assertIn((second, len(ALL)), in_between)
 
+    def test_a_way_that_fails_is_not_taken_for_one_that_came_to_its_end(self) -> None:
+        words = "from tests.gearmand.killed import die_at; die_at(1, lambda: [].remove('migration'))"
+        done = subprocess.run(
+            [sys.executable, "-c", words], capture_output=True, text=True, check=False, cwd=CHECKOUT
+        )
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("ValueError", done.stderr)
+        self.assertIn("failed by itself", done.stderr)
+
     def test_there_with_sqlite(self) -> None:
         with self.gearmand() as connection:
             submit(connection)
@@ -310,6 +319,28 @@ class GivingTests(QueueCase):
         store.close()
         with GiveBack(GearmandQueue(self.queue), open_store(self.store)) as way_back:
             self.assertEqual(way_back.holdings().jobs, 1)
+
+    @needs_postgresql
+    def test_one_that_stood_still_for_longer_than_its_lease(self) -> None:
+        self.postgresql()
+        store = open_store(self.store)
+        store.open("server", LEASE)
+        save(store, job(1, b"u"))
+        store.close()
+        store = open_store(self.store)
+        servers = store.servers
+
+        def late() -> list[str]:
+            shared_postgresql().run_sql(
+                "UPDATE txgearman_server SET lease_end = 1", self.store.rpartition("/")[2]
+            )
+            return servers()
+
+        self.patch(store, "servers", late)
+        with GiveBack(GearmandQueue(self.queue), store) as way_back:
+            self.assertEqual(way_back.give(), 0)
+            self.assertEqual(way_back.holdings().jobs, 0)
+            self.assertEqual(way_back.holdings().there, 1)
 
     @needs_postgresql
     def test_what_postgresql_cannot_hold_stays(self) -> None:

@@ -235,9 +235,13 @@ class GiveBack:
         expired."""
         deadline = time.monotonic() + LEASE + LOOK_AGAIN
         while True:
+            # Ahead of the answer, which may take its time.
+            is_last = time.monotonic() > deadline
             others = self._store.servers()
-            others.remove(_NAME)
-            if set(others) != {_NAME} or time.monotonic() > deadline:
+            # The lease of this program may have expired too. Nothing is lost then: no server takes over.
+            if _NAME in others:
+                others.remove(_NAME)
+            if set(others) != {_NAME} or is_last:
                 return others
             time.sleep(LOOK_AGAIN)
             self._store.renew()
