@@ -99,7 +99,7 @@ class ShownTests(SynchronousTestCase):
         )
         lines = dict(re.split("  +", line, maxsplit=1) for line in _as_text(None, info).splitlines())
         self.assertEqual(
-            (lines["Attempts"], lines["Backoff"], lines["Keep result"]), ("1 of 7", "2.5s", "0s")
+            (lines["Failed runs"], lines["Backoff"], lines["Keep result"]), ("1 of 7", "2.5s", "0s")
         )
         self.assertEqual((lines["Run at"], lines["Expires"]), (local_time(60), local_time(90)))
         self.assertNotIn("Unique for", lines)

@@ -225,7 +225,7 @@ LISTENING: Final = (
 STORE: Final = (
     Row(
         "store in a missing folder",
-        "unable to open",
+        "there is no folder ",
         store_at("sqlite:///{folder}/missing/q.db"),
         needs="sqlalchemy",
     ),

@@ -55,7 +55,7 @@ class Failing:
         await self.worker.start()
         for number in range(3):
             data = b'{"to": "%d"}' % number
-            await self.client.submit("mail", data, background=True, unique=f"mail-{number}")
+            await self.client.submit("mail", data, background=True, unique=f"mail-{number}", expires=90)
         for number in range(2):
             await self.client.submit("slow", b"%d" % number, background=True)
         await self.client.submit("odd/name", b"", background=True)
@@ -233,6 +233,7 @@ class FailedJobsTests(TestCase):
         page.shows("Run 2")
         page.shows("a-worker.example")
         page.shows('"to":')
+        page.shows("after 1 m 30 s")
         self.assertIn(ERROR, page.script("return document.querySelector('.runs-list pre').innerText"))
         its.mended = True
         page.click("Retry")

@@ -79,8 +79,9 @@ class RetryTests(DeadJobCase):
 
 class DeadTests(DeadJobCase):
     def test_it_is_shown_with_all_its_runs(self) -> None:
-        handle = self.kill(query="&unique=u")
+        handle = self.kill(query="&unique=u&expires=90")
         job = self.job(handle)
+        self.assertEqual(job["options"]["expires"], 90)
         self.assertEqual(
             (job["state"], job["outcome"], job["attempts"], job["losses"], job["size"], job["unique"]),
             ("dead", "raised", 2, 0, 4, "u"),

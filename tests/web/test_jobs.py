@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.broker.bench import SilentWorker
 from tests.server.stores import ListStore, Thread
 from tests.web.asking import Exchange, Web
 from txgearman.broker.entities import Worker
-from txgearman.broker.job_options import JobOptions
+from txgearman.broker.job_options import NO_OPTIONS, JobOptions
 from txgearman.broker.job_states import JobState
 from txgearman.server import Settings
 from txgearman.server.persistence.writer import StoreWriter
@@ -102,6 +103,13 @@ class BackgroundTests(JobCase):
                 job = self.broker.life.handles.get(b"H:t:%d" % number)
                 assert job is not None
                 self.assertEqual(job.options, expected)
+                shown = json.loads(self.web.ask("GET", f"/api/v1/jobs/H:t:{number}").body)["options"]
+                self.assertEqual(shown, dataclasses.asdict(expected))
+
+    def test_no_options_of_the_job(self) -> None:
+        self.web.ask("POST", JOBS + "?background=true")
+        shown = json.loads(self.web.ask("GET", "/api/v1/jobs/H:t:1").body)["options"]
+        self.assertEqual(shown, dataclasses.asdict(NO_OPTIONS))
 
     def test_a_traceparent_that_is_malformed_is_ignored(self) -> None:
         for header in ("", "00-x", "\xff", TRACEPARENT + "x" * 1000):

@@ -186,7 +186,7 @@ def _as_text(server: str | None, info: JobInfo) -> str:
         "Outcome": info.outcome,
         "Priority": info.priority,
         "Background": "yes" if info.background else "no",
-        "Attempts": f"{info.attempts}" + (f" of {info.max_attempts}" if info.max_attempts else ""),
+        "Failed runs": f"{info.attempts}" + (f" of {info.max_attempts}" if info.max_attempts else ""),
         "Losses": f"{info.losses}",
         "Submitted": local_time(info.submitted),
         "Started": local_time(info.started),

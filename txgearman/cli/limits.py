@@ -19,7 +19,7 @@ from txgearman.cli.asking import (
 )
 from txgearman.cli.exit_codes import InvalidArgument, NotFound
 from txgearman.cli.run import CommandContext, Main
-from txgearman.cli.tables import JsonArray
+from txgearman.cli.tables import Cell, JsonArray, size_text
 from txgearman.client import Admin
 from txgearman.errors import AdminError
 from txgearman.wire.listings import FunctionLimits, ServerLimit
@@ -37,6 +37,13 @@ _FUNCTION_COLUMNS: Final = (
     "pause_after",
     "refused",
 )
+
+_OF_BYTES: Final = frozenset(
+    ("max-packet", "max-unfinished-total", "max-unsent", "max-unsent-total", "results-bytes")
+)
+
+_ZERO_IS_ZERO: Final = frozenset(("max-kept-uniques", "max-schedules", "results-bytes"))
+"""Limits of the server of which 0 allows nothing; of the others it is no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +109,11 @@ def limits(
             return replies.code
         if function is None and replies.by_server:
             rows = [
-                [server, each.name, each.limit, each.used, each.refused]
+                [server, each.name, *_limit_and_use(each), each.refused]
                 for server, (of_server, _) in replies.by_server.items()
                 for each in of_server
             ]
-            print_rows(servers, False, ["server", "limit", "value", "used", "refused"], _whole_numbers(rows))
+            print_rows(servers, False, ["server", "limit", "value", "used", "refused"], rows)
             print()
         rows = [
             _function_row(server, each)
@@ -139,11 +146,19 @@ def _members(row: ServerLimit | FunctionLimits) -> dict[str, Any]:
     return {name: getattr(row, name) for name in row.__slots__}
 
 
-def _whole_numbers(rows: list[list[Any]]) -> list[list[Any]]:
-    """The rows, with whole numbers of type int: 10000 and not 10000.0."""
-    return [
-        [int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in row] for row in rows
-    ]
+def _limit_and_use(row: ServerLimit) -> tuple[Cell, Cell]:
+    """How much is allowed and how much of that is used, with units."""
+    if row.name == "handshake-timeout":
+        return f"{row.limit:g}s", None
+    if not row.limit and row.name not in _ZERO_IS_ZERO:
+        limit: Cell = "no limit"
+    elif row.name in _OF_BYTES:
+        limit = size_text(row.limit)
+    else:
+        limit = int(row.limit)
+    if row.name == "max-packet":
+        return limit, None
+    return limit, size_text(row.used) if row.name in _OF_BYTES else row.used
 
 
 def _function_row(server: str, limits: FunctionLimits) -> list[Any]:

@@ -141,6 +141,14 @@ def duration_text(seconds: float) -> str:
     return "0s"
 
 
+def size_text(size: float) -> str:
+    """A number of bytes in the largest unit that it reaches: ``64 MiB``, ``1.5 KiB``, ``12 bytes``."""
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if size >= 1024**power:
+            return f"{round(size / 1024**power, 1):g} {unit}"
+    return f"{size:g} bytes"
+
+
 def _is_number(cells: Iterable[Cell]) -> bool:
     return all(
         cell is None or (isinstance(cell, int | float) and not isinstance(cell, bool)) for cell in cells

@@ -78,7 +78,7 @@ def _check_token(settings: Settings) -> None:
 
 
 def _check_parts(reactor: Any, settings: Settings) -> None:
-    """The part of `check_settings` that reads no files."""
+    """The part of `check_settings` that opens no files."""
     web = () if settings.web is None else (web_endpoint(settings.web),)
     for name, descriptions in (("listen", settings.listen), ("tls", settings.tls), ("web", web)):
         with about_option(name):
@@ -90,10 +90,9 @@ def _check_parts(reactor: Any, settings: Settings) -> None:
     with about_option("dead-webhook"):
         _poster(reactor, settings.dead_webhook)
     if settings.store is not None:
-        from txgearman.store.urls import open_store
+        from txgearman.store.urls import check_store
 
-        # Connects to nothing yet.
-        open_store(settings.store)
+        check_store(settings.store)
 
 
 def _tls() -> ModuleType:

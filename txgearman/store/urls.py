@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
@@ -46,6 +47,20 @@ def open_store(url: str) -> Store:
     """
     backend, parsed = _backend_of(url), parse_url(url)
     return cast("Store", getattr(import_module(backend.module), backend.store)(parsed))
+
+
+def check_store(url: str) -> None:
+    """Look whether `url` can be that of a store. Nothing is connected, and nothing is made.
+
+    Raises:
+        StoreError: What `open_store` raises, or the folder of an SQLite file is missing.
+    """
+    open_store(url)
+    if _backend_of(url) is _SQLITE:
+        file = os.path.abspath(parse_url(url).database or "")
+        folder = os.path.dirname(file)
+        if not os.path.isdir(folder):
+            raise StoreError(f"cannot keep jobs in {file}: there is no folder {folder}")
 
 
 def parse_url(url: str) -> sa.URL:

@@ -135,8 +135,9 @@ class ServerLimit:
 
     Attributes:
         name: The limit.
-        limit: Its value; 0 is no limit.
-        used: How much of it is used.
+        limit: Its value in bytes, seconds or things, as the name says. 0 is no limit, but nothing is allowed
+            by 0 of ``max-kept-uniques``, ``max-schedules`` and ``results-bytes``.
+        used: How much of it is used; 0 for ``handshake-timeout`` and ``max-packet``.
         refused: How often it said no.
     """
 

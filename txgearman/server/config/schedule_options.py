@@ -132,6 +132,8 @@ def _check_zone(name: str) -> None:
 
 
 def _check_function(name: str) -> None:
+    if not name:
+        raise ValueError("must be said: what the jobs are to run")
     check_function_name(name)
     if "*" in name:
         raise ValueError("must be the name of one function, without a star")
@@ -230,8 +232,6 @@ class ScheduleSettings:
         object.__setattr__(self, "missed", Missed(self.missed))
         object.__setattr__(self, "overlap", Overlap(self.overlap))
         verify(self)
-        if not self.function:
-            raise ValueError("function must be said: what the jobs are to run")
         if (self.cron is None) == (self.every is None):
             raise ValueError("one of cron and every must be said, and not both")
         if self.data is not None and self.data_file is not None:

@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 from txgearman.access.actor import Actor
 from txgearman.broker.dead_job import DeadJob
 from txgearman.broker.failures import FailedRun
+from txgearman.broker.job_options import NO_OPTIONS, JobOptions
 from txgearman.broker.job_states import OUTCOME_NAMES, Priority
 from txgearman.broker.policy import MAX_SEPARATOR, MAX_START_RATE, RunRules
 from txgearman.broker.schedule import Missed, Overlap, ScheduleDetail
@@ -228,11 +229,22 @@ _JOB_FIELDS: Final[tuple[Field[JobDetail], ...]] = (
 LISTED_JOB: Final = Serializer[JobDetail](*_JOB_FIELDS)
 """A job in a list, and in a live document: without its runs, whose errors may have 160 KiB."""
 
+_OPTIONS: Final = Serializer[JobOptions](
+    Field("expires", NUMBER_OR_NULL),
+    Field("attempts", INTEGER_OR_NULL),
+    Field("backoff", NUMBER_OR_NULL),
+    Field("keep_result", NUMBER_OR_NULL),
+    Field("unique_for", NUMBER_OR_NULL),
+    Field("traceparent", TEXT_OR_NULL),
+)
+
 JOB: Final = Serializer[JobDetail](
     *_JOB_FIELDS,
     Field("last_worker", TEXT, lambda job: text(job.label)),
     Field("runs", array_schema(_RUN.schema), lambda job: [_RUN.serialize(run) for run in job.runs]),
     Field("warnings", array_schema(TEXT), lambda job: [text(warning) for warning in job.warnings]),
+    # What was said of this job at its submission, null where what is said of its function holds.
+    Field("options", _OPTIONS.schema, lambda job: _OPTIONS.serialize(job.options or NO_OPTIONS)),
 )
 
 DEAD: Final = Serializer[DeadJob](

@@ -118,6 +118,7 @@ export function jobPage(frame, id) {
       over ? null : ["Clients waiting", String(job.clients)],
       ["Unique", job.unique || "none"],
       job.reducer ? ["Reducer", job.reducer] : null,
+      ...ownOptions(job.options),
     ]);
     drawRuns();
   }
@@ -237,7 +238,7 @@ export function jobPage(frame, id) {
           isStreamed = Boolean(row);
           if (isStreamed) clearTimeout(again);
           // A member that is missing here is null.
-          if (row) job = { ...Object.fromEntries(Object.keys(job).map((name) => [name, null])), runs: job.runs, warnings: job.warnings, last_worker: job.last_worker, ...row };
+          if (row) job = { ...Object.fromEntries(Object.keys(job).map((name) => [name, null])), runs: job.runs, warnings: job.warnings, last_worker: job.last_worker, options: job.options, ...row };
           // Runs are not in the stream, and neither is the end.
           const isNew = row ? row.attempts !== before.attempts || row.state !== before.state : !isOver() && job.state !== "stored";
           if (isNew) load();
@@ -267,6 +268,19 @@ function runRow(title, chip, notes, more = null) {
 
 function took(run) {
   return run.started === null || run.started === undefined ? "" : `took ${duration(run.ended - run.started)}`;
+}
+
+// What was said of this job alone, at its submission.
+function ownOptions(options) {
+  const seconds = (number) => (number ? duration(number) : "none");
+  return [
+    options.attempts === null ? null : ["Attempts allowed", count(options.attempts)],
+    options.backoff === null ? null : ["Backoff", seconds(options.backoff)],
+    options.expires === null ? null : ["Expires", options.expires ? `after ${duration(options.expires)}` : "never"],
+    options.keep_result === null ? null : ["Result kept for", seconds(options.keep_result)],
+    options.unique_for === null ? null : ["Unique kept for", seconds(options.unique_for)],
+    options.traceparent === null ? null : ["Trace parent", options.traceparent],
+  ];
 }
 
 function sinceText(job) {
