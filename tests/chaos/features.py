@@ -134,6 +134,18 @@ class Features:
             for cancel in self._cancels.get(handle or submission.handle or b"", ())
         )
 
+    def went_on_cancelled(self, turn: Turn, later: Turn) -> bool:
+        """Whether a worker went on with a job that was cancelled, while another worker had it for an equal
+        submit to another server. A worker that is told of the cancel goes on until it has read that."""
+        told = turn.outcome in (Outcome.STOPPED, Outcome.REFUSED) and turn.over - later.begin <= NOTICING
+        return (told or not turn.hears) and any(
+            cancel.server == turn.server
+            and cancel.sent <= later.begin
+            and turn.begin <= (cancel.sent + self._unanswered if cancel.answered is None else cancel.answered)
+            and self._was_wanted_again(turn.handle, cancel.sent, later, not_by=turn.server)
+            for cancel in self._cancels.get(turn.handle, ())
+        )
+
     def _cancelled_all_the_same(self, handle: bytes) -> Iterator[tuple[str, Turn]]:
         turns = self._by_handle.get(handle, ())
         for cancel in self._cancels[handle]:
@@ -161,13 +173,15 @@ class Features:
             and not any(self._blows.fatal(turn.server, turn.begin, turn.over))
         )
 
-    def _was_wanted_again(self, handle: bytes, since: float, turn: Turn) -> bool:
-        """Whether another server may have answered a submit with this job at its end: a late duplicate."""
+    def _was_wanted_again(self, handle: bytes, since: float, turn: Turn, not_by: int | None = None) -> bool:
+        """Whether another server may have answered a submit with this job at its end: a late duplicate.
+        `not_by` is a server that cannot have."""
         job = self._ledger.submissions[turn.payload]
         if self._ledger.servers == 1 or job.unique in (b"", UNIQUE_IS_DATA):
             return False
         return any(
             other is not job
+            and other.server != not_by
             and (other.function, other.unique) == (job.function, job.unique)
             and other.handle in (handle, None)
             and other.sent <= turn.begin

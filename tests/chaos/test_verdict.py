@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chaos.ledger import Blow, Kind, Ledger, Outcome, Submission, Turn
-from tests.chaos.verdict import HELD_TWICE, LATE_DUPLICATE, NOT_REMOVED, RETRIED, Verdict, judge
+from tests.chaos.ledger import Blow, Cancel, Kind, Ledger, Outcome, Submission, Turn
+from tests.chaos.verdict import (
+    HELD_CANCELLED,
+    HELD_TWICE,
+    LATE_DUPLICATE,
+    NOT_REMOVED,
+    RETRIED,
+    Verdict,
+    judge,
+)
 
 
 class Story:
@@ -368,6 +376,55 @@ class VerdictTest(SynchronousTestCase):
         verdict = story.judge()
         self.assertTrue(verdict.ok)
         self.assertEqual(verdict.counts[f"held by two at once: {HELD_TWICE}"], 1)
+
+    def cancelled(
+        self,
+        *,
+        cancelled: float = 2.5,
+        by: int = 0,
+        equal_at: float = 2.55,
+        equal_to: int = 1,
+        hears: bool = False,
+        until: float = 5.0,
+        outcome: Outcome = Outcome.ACCEPTED,
+    ) -> Story:
+        """A job that is cancelled while a worker has it, an equal submit that is answered with it, and the
+        job's second turn from 3 to 4."""
+        story = Story(servers=2, lease=2.0)
+        job = story.submit(b"H:1", unique=b"u")
+        story.turn(job, 2, until, outcome).hears = hears
+        story.ledger.cancels.append(Cancel(b"H:1", by, cancelled, cancelled + 0.01))
+        story.submit(b"H:1", at=equal_at, unique=b"u", server=equal_to)
+        story.turn(job, 3, 4)
+        return story
+
+    def test_held_by_two_as_a_worker_goes_on_with_a_cancelled_job(self) -> None:
+        verdict = self.cancelled().judge()
+        self.assertTrue(verdict.ok, verdict.faults)
+        self.assertEqual(verdict.counts[f"held by two at once: {HELD_CANCELLED}"], 1)
+
+    def test_held_by_two_though_cancelled(self) -> None:
+        for story in (
+            # Not while a worker had it, or not by the server that gave it to that one.
+            self.cancelled(cancelled=1.9),
+            self.cancelled(cancelled=3.01, equal_at=2.99),
+            self.cancelled(by=1),
+            # The same server answers with a job that it has, and that was before the cancel.
+            self.cancelled(equal_to=0),
+            # The worker was told, and did not stop, or went on for long.
+            self.cancelled(hears=True),
+            self.cancelled(hears=True, outcome=Outcome.STOPPED),
+        ):
+            self.assertIn("held by two at once", story.judge().faults)
+
+    def test_held_by_two_as_a_worker_has_not_read_yet_that_its_job_was_cancelled(self) -> None:
+        for outcome in (Outcome.STOPPED, Outcome.REFUSED):
+            self.assertTrue(self.cancelled(hears=True, until=3.1, outcome=outcome).judge().ok)
+
+    def test_a_fault_is_told_with_the_cancels_and_equal_submits(self) -> None:
+        (told,) = self.cancelled(by=1).judge().faults["held by two at once"]
+        self.assertIn("cancel on server 1 sent 2.500, answered 2.510", told)
+        self.assertIn("job 2 to server 1, sent 2.550, was answered with it 2.560", told)
 
     def test_ahead_of_its_time(self) -> None:
         story = Story()

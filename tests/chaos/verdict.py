@@ -50,6 +50,7 @@ RETRIED: Final = "its run had failed, and it had attempts left"
 LATE_DUPLICATE: Final = "another server answered a submit with it at its end, or when it was refused"
 NOT_REMOVED: Final = "it was done, and its server was struck before the removal was committed"
 HELD_TWICE: Final = "a worker went on after its server, or its connection, was struck"
+HELD_CANCELLED: Final = "a worker went on with a cancelled job that another server answered a submit with"
 
 
 @dataclass(slots=True)
@@ -177,6 +178,18 @@ class _Judge:
             f"turn of worker {turn.worker} on server {turn.server} from {self._at(turn.begin)} to "
             f"{self._at(turn.end)}, {turn.outcome}"
             for turn in self._by_payload.get(submission.payload, ())
+        ]
+        turns += [
+            f"cancel on server {cancel.server} sent {self._at(cancel.sent)}, "
+            f"answered {self._at(cancel.answered)}"
+            for cancel in self._ledger.cancels
+            if cancel.handle == submission.handle
+        ]
+        turns += [
+            f"job {other.payload} to server {other.server}, sent {self._at(other.sent)}, "
+            f"was answered with it {self._at(other.answered)}"
+            for other in self._told_of.get(submission.handle or b"", ())
+            if other is not submission
         ]
         return (
             f"job {submission.payload} {submission.function.decode()} {submission.priority} "
@@ -325,10 +338,13 @@ class _Judge:
         )
 
     def _check_overlap(self, submission: Submission, turn: Turn, later: Turn) -> None:
-        """Two workers had the job at the same time: only behind a blow that took it from the first."""
+        """Two workers had the job at the same time: only behind a blow that took it from the first, or behind
+        a cancel."""
         struck = any(True for _ in self._blows.fatal(turn.server, turn.begin, later.begin))
         noticed = turn.outcome is Outcome.ABANDONED and turn.over - later.begin <= NOTICING
         if struck or noticed:
             self._verdict.counts[f"held by two at once: {HELD_TWICE}"] += 1
+        elif self._features.went_on_cancelled(turn, later):
+            self._verdict.counts[f"held by two at once: {HELD_CANCELLED}"] += 1
         else:
             self._fault("held by two at once", self._told(submission))

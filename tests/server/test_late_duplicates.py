@@ -104,6 +104,39 @@ class DeathTests(LateDuplicateTestCase):
         self.assertEqual([dead.handle for dead in self.database.dead.values()], [FIRST])
 
 
+class CancelTests(LateDuplicateTestCase):
+    """A job that is cancelled while a worker has it that is not told, and an equal submit elsewhere."""
+
+    def cancel(self) -> None:
+        self.admin.receive(b"cancel job " + FIRST + b"\n")
+        self.assertEqual(self.first.heard(self.admin), b"OK\r\n")
+
+    def test_a_submit_behind_the_cancel_has_its_own_run_while_the_cancelled_one_goes_on(self) -> None:
+        self.grab()
+        self.cancel()
+        self.turn(0.01)
+        self.coalesce()
+        self.settle()
+        another = self.first.worker()
+        another.receive(req(9))
+        self.assertIn(FIRST, self.first.heard(another))
+        # The report on the cancelled run is dropped, and ends nothing.
+        self.complete()
+        self.settle()
+        self.assertEqual([job.handle for job in self.database.jobs.values()], [FIRST])
+        another.receive(req(13, FIRST, b""))
+        self.check_gone()
+        self.assertEqual(self.first.store_writer.late_duplicates, 1)
+
+    def test_a_submit_ahead_of_the_cancel_is_cancelled_with_it(self) -> None:
+        self.grab()
+        self.coalesce()
+        self.turn(0.01)
+        self.cancel()
+        self.check_gone()
+        self.assertEqual(self.first.store_writer.late_duplicates, 0)
+
+
 class TimeTests(LateDuplicateTestCase):
     """What came first, the end or the submit."""
 
