@@ -216,7 +216,8 @@ class LogTest(AccessTestCase):
         self.assertEqual([event["log_level"] for event in events], [LogLevel.warn])
         self.assertEqual(
             formatEvent(events[0]),
-            "Connection 1 from 127.0.0.1 (b'me'), without a certificate: denied to submit jobs of 'a\\nb'. "
+            "Connection 1 from 127.0.0.1 (client id 'me'), without a certificate: denied to submit jobs of "
+            "'a\\nb'. "
             "Rules that fit: everybody",
         )
         with capturedLogs() as events:
@@ -224,8 +225,8 @@ class LogTest(AccessTestCase):
         self.assertEqual(
             [formatEvent(event) for event in events],
             [
-                "Connection 2 from 127.0.0.1 (b'-'), without a certificate: denied to use the admin command "
-                "'status'. "
+                "Connection 2 from 127.0.0.1 (client id '-'), without a certificate: denied to use the admin "
+                "command 'status'. "
                 "Rules that fit: everybody"
             ],
         )

@@ -104,7 +104,7 @@ class DurableTests(TestCase):
         for store, expected in (
             (self.store, "is not a SQLite database"),
             ("--store=nonsense", "not the URL of a store"),
-            ("--store=sqlite:////no/such/folder/queue.db", "unable to open"),
+            (f"--store=sqlite:///{self.folder.name}/{'q' * 300}", "unable to open"),
         ):
             with self.subTest(store):
                 listen = f"--listen=tcp:{free_port()}:interface={HOST}"

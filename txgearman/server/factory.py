@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger, LogLevel
 
+from txgearman.access.patterns import quoted
 from txgearman.access.policy import AccessPolicy, Right
 from txgearman.broker.administration import Administration
 from txgearman.broker.broker import Broker
@@ -368,10 +369,10 @@ class GearmanServerFactory(Factory):
 
     def _debug(self, connection: Peer, what: str) -> None:
         _log.debug(
-            "Connection {number} from {host} ({client_id}) " + what,
+            "Connection {number} from {host} (client id {client_id}) " + what,
             number=connection.number,
             host=connection.host,
-            client_id=ascii(connection.client_id),
+            client_id=quoted(connection.client_id),
         )
 
     # -- dropping connections -------------------------------------------------------------------

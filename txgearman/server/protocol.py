@@ -190,11 +190,11 @@ class GearmanServerProtocol(JobReplies):
         if not self._was_denied:
             self._was_denied = True
             _log.warn(
-                "Connection {number} from {host} ({client_id}), {known}: denied to {what}. "
+                "Connection {number} from {host} (client id {client_id}), {known}: denied to {what}. "
                 "Rules that fit: {rules}",
                 number=self.number,
                 host=self.host,
-                client_id=ascii(self.client_id),
+                client_id=quoted(self.client_id),
                 known=identity_of(self.transport).described,
                 what=what,
                 rules=", ".join(self.rights.rules) or "none",
@@ -406,9 +406,9 @@ class GearmanServerProtocol(JobReplies):
         if not self._logged_protocol_error:
             self._logged_protocol_error = True
             _log.warn(
-                "Connection {number} from {host} ({client_id}): {error}",
+                "Connection {number} from {host} (client id {client_id}): {error}",
                 number=self.number,
                 host=self.host,
-                client_id=ascii(self.client_id),
+                client_id=quoted(self.client_id),
                 error=error.text,
             )

@@ -6,6 +6,7 @@ from typing import Final
 
 from twisted.logger import Logger
 
+from txgearman.access.patterns import quoted
 from txgearman.errors import Refused
 from txgearman.server.commands import error_packet
 from txgearman.server.interfaces import Server
@@ -126,9 +127,9 @@ class JobReplies(Sender):
         if self._lost or self._unsent.dropped:
             return
         _log.info(
-            "{connection} ({client_id}) closed: a job that it ran was cancelled by force",
+            "{connection} (client id {client_id}) closed: a job that it ran was cancelled by force",
             connection=self.described,
-            client_id=ascii(self.client_id),
+            client_id=quoted(self.client_id),
         )
         # The transport tells of the end in the reactor's next turn, so the broker is not called back here.
         self.drop()

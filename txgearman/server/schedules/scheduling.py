@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, DeferredLock, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from txgearman.access.patterns import quoted
 from txgearman.broker.schedule import Schedule
 from txgearman.broker.schedules import Schedules
 from txgearman.errors import (
@@ -415,7 +416,7 @@ class Scheduling:
             schedule = replace(schedule_of(row.name.decode(), definition, added[1]), handle=handle)
         except (ValueError, AttributeError) as error:
             _log.error(
-                "The stored schedule {name} does not tick here: {why}", name=ascii(row.name), why=str(error)
+                "The stored schedule {name} does not tick here: {why}", name=quoted(row.name), why=str(error)
             )
             return
         self._note_added(schedule, row.definition, row.version)
