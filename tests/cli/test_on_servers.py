@@ -699,14 +699,17 @@ class Working(Expectations):
 
     @on_reactor
     async def test_what_a_command_decides(self) -> None:
-        """With exit code 75 it runs again, without any configuration, and with 65 it is dead at once."""
+        """With exit code 75 it runs again, without any configuration, and with 65 it is dead at once. It
+        is told the span of its submit each time."""
         function = f"{self.prefix}decides"
-        line = 'if [ "$TXGEARMAN_ATTEMPT" = 1 ]; then exit 75; fi; exit 65'
+        span = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        line = 'echo "in $TRACEPARENT" >&2; if [ "$TXGEARMAN_ATTEMPT" = 1 ]; then exit 75; fi; exit 65'
         async with (
             self.serve_alone("--backoff", "0") as server,
             process(server, "worker", "--heartbeat", "-f", function, line) as worker,
         ):
-            handle = (await command(server, "submit", "-b", function, "x")).output.decode().strip()
+            submitted = await command(server, "submit", "-b", function, "x", "--traceparent", span)
+            handle = submitted.output.decode().strip()
 
             async def is_dead() -> bool:
                 return bool(rows(await command(server, "dead", "--json")))
@@ -716,7 +719,7 @@ class Working(Expectations):
             self.assertTrue(await worker.stop())
         self.assertEqual(
             (dead["handle"], dead["attempts"], dead["outcome"], dead["error"]),
-            (handle, 2, "failed", "the command ended with exit code 65"),
+            (handle, 2, "failed", f"the command ended with exit code 65\nin {span}"),
         )
         told = worker.errors.decode()
         self.assertIn(

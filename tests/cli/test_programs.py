@@ -19,6 +19,8 @@ from txgearman.errors import FailJob, JobOver, Reject, Retry
 SOON = 10
 """Seconds after which what should have happened did not."""
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 
 @dataclass(eq=False)
 class Work:
@@ -31,6 +33,7 @@ class Work:
     over: int | None = None
     attempt: int | None = None
     losses: int | None = None
+    traceparent: str | None = None
     sent: list[bytes] = field(default_factory=list)
     sending: threading.Event = field(default_factory=threading.Event)
 
@@ -81,6 +84,13 @@ class CommandsTest(SynchronousTestCase):
         self.addCleanup(os.environ.pop, "TXGEARMAN_ATTEMPT")
         self.addCleanup(os.environ.pop, "TXGEARMAN_LOSSES")
         self.assertEqual(commands(line).run(Work()), b"none none")
+
+    def test_the_span_that_it_belongs_to(self) -> None:
+        line = 'printf "%s" "${TRACEPARENT-none}"'
+        self.assertEqual(commands(line).run(Work(traceparent=TRACEPARENT)), TRACEPARENT.encode())
+        os.environ["TRACEPARENT"] = TRACEPARENT
+        self.addCleanup(os.environ.pop, "TRACEPARENT")
+        self.assertEqual(commands(line).run(Work()), b"none")
 
     def test_what_a_program_decides(self) -> None:
         """By the exit codes of sysexits.h."""

@@ -68,6 +68,10 @@ class ThreadJob(Protocol):
     def losses(self) -> int | None:
         """How many workers went away with the job before, None if that is not known."""
 
+    @property
+    def traceparent(self) -> str | None:
+        """The span that it belongs to, as the W3C writes it; None if that is not known."""
+
     def send_data(self, data: bytes) -> None:
         """Send a part of the result."""
 
@@ -77,7 +81,8 @@ class ProgramRunner:
 
     Each program gets a process group of its own, so that Ctrl-C on the terminal does not end it. Its
     environment has ``TXGEARMAN_HANDLE``, ``TXGEARMAN_FUNCTION`` and ``TXGEARMAN_UNIQUE``, and, where the
-    server tells, ``TXGEARMAN_ATTEMPT`` and ``TXGEARMAN_LOSSES``.
+    server tells, ``TXGEARMAN_ATTEMPT`` and ``TXGEARMAN_LOSSES``. ``TRACEPARENT``, OpenTelemetry's name,
+    is the span that the job belongs to, if its submit named one.
 
     Args:
         arguments: The program and its arguments. A single argument is a line for ``/bin/sh``.
@@ -162,10 +167,15 @@ class ProgramRunner:
             b"TXGEARMAN_FUNCTION": job.function,
             b"TXGEARMAN_UNIQUE": job.unique,
         }
-        for name, number in ((b"TXGEARMAN_ATTEMPT", job.attempt), (b"TXGEARMAN_LOSSES", job.losses)):
+        for name, value in (
+            (b"TXGEARMAN_ATTEMPT", job.attempt),
+            (b"TXGEARMAN_LOSSES", job.losses),
+            (b"TRACEPARENT", job.traceparent),
+        ):
+            # This worker may be the program of another job.
             environment.pop(name, None)
-            if number is not None:
-                environment[name] = b"%d" % number
+            if value is not None:
+                environment[name] = str(value).encode()
         # With the lock held: after `end` this process may be gone at once, and would leave behind a program
         # that runs but is not in `_running` yet.
         with self._lock:

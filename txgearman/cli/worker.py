@@ -267,6 +267,7 @@ class _JobInThread:
         self.is_ending = False
         self.attempt = job.attempt
         self.losses = job.losses
+        self.traceparent = job.traceparent
         self._reactor = reactor
         self._job = job
 
