@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.programs import HOST
-from tests.support import free_port, temporary_folder
+from tests.support import free_port, needs_program, temporary_folder
 from txgearman.cli import completion
 from txgearman.cli.app import app
 
@@ -188,16 +188,31 @@ class NoAnswerTest(CompletionTestCase):
                 completion._connect(server)
 
 
-class BashTest(SynchronousTestCase):
-    """The script, in a real bash."""
+class ShellTest(SynchronousTestCase):
+    """The scripts, in real shells."""
 
-    def test_it(self) -> None:
+    def said_by(self, *command: str) -> list[str]:
+        """What a shell writes of which ``txgearman`` is this one, and which has a server with `JOBS`."""
         folder = temporary_folder(self)
         program = folder / "txgearman"
         # A loaded machine must not make the answer late.
         code = f"from txgearman.cli import completion, main; completion.ANSWER_SECONDS = {LIMIT}; main()"
         program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        with answering({b"version": OURS, b"show jobs": JOBS}) as server:
+            environment = {
+                **os.environ,
+                "HOME": str(folder),
+                "PATH": f"{folder.resolve()}{os.pathsep}{os.environ['PATH']}",
+                "TXGEARMAN_SERVER": f"{HOST}:{server.server_address[1]}",
+            }
+            ran = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
+            )
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        return ran.stdout.splitlines()
+
+    def test_bash(self) -> None:
         lines = """
             eval "$(txgearman completion bash)"
             complete -p txgearman
@@ -208,21 +223,39 @@ class BashTest(SynchronousTestCase):
                 echo
             done
         """
-        with answering({b"version": OURS, b"show jobs": JOBS}) as server:
-            environment = {
-                **os.environ,
-                "PATH": f"{folder.resolve()}{os.pathsep}{os.environ['PATH']}",
-                "TXGEARMAN_SERVER": f"{HOST}:{server.server_address[1]}",
-            }
-            ran = subprocess.run(
-                ["bash", "--norc", "-c", lines],
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=LIMIT,
-                check=True,
-            )
         self.assertEqual(
-            ran.stdout.splitlines(),
+            self.said_by("bash", "--norc", "-c", lines),
             ["complete -o nosort -F _txgearman_completion txgearman", "1;12;", "submit;"],
+        )
+
+    @needs_program("zsh")
+    def test_zsh(self) -> None:
+        # What a terminal's line editor has in place of these shows what it is given, and keeps it to itself.
+        lines = """
+            compdef() { echo "compdef $@" }
+            compadd() { echo "${(Pj:;:)@[-1]}" }
+            _describe() { echo "${(Pj:;:)@[-2]}" }
+            eval "$(txgearman completion zsh)"
+            words=(txgearman job H:a:1) CURRENT=3; _txgearman_completion
+            words=(txgearman submi) CURRENT=2; _txgearman_completion
+        """
+        self.assertEqual(
+            self.said_by("zsh", "-f", "-c", lines),
+            [
+                "compdef _txgearman_completion txgearman",
+                "H:a:1;H:a:12",
+                "submit:Submit jobs and show their results.",
+            ],
+        )
+
+    @needs_program("fish")
+    def test_fish(self) -> None:
+        lines = """
+            txgearman completion fish | source
+            complete -C "txgearman job H:a:1"
+            complete -C "txgearman submi"
+        """
+        self.assertEqual(
+            self.said_by("fish", "--no-config", "-c", lines),
+            ["H:a:1", "H:a:12", "submit\tSubmit jobs and show their results."],
         )
