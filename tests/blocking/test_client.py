@@ -460,13 +460,15 @@ class Losses(_Case):
         client = self.client(f"{HOST}:{free_port()}")
         with self.assertRaises(errors.ServerUnavailable):
             client.submit_job("reverse", "")
-        with self.assertRaises(errors.ServerUnavailable):
-            self.client(f"{HOST}:{free_port()}", f"{HOST}:{free_port()}").submit_job("reverse", "")
+        servers = [f"{HOST}:{free_port()}", f"{HOST}:{free_port()}"]
+        with self.assertRaises(errors.ServerUnavailable) as caught:
+            self.client(*servers).submit_job("reverse", "")
+        self.assertEqual(str(caught.exception), f"no server can be reached of {servers[0]}, {servers[1]}")
         with self.assertRaises(package_errors.GearmanError):
             client.submit_job("reverse", "")
 
     def test_no_server_in_the_list(self) -> None:
-        with self.assertRaises(errors.ServerUnavailable):
+        with self.assertRaisesRegex(errors.ServerUnavailable, "of an empty list$"):
             gearman.GearmanClient().submit_job("reverse", "")
 
     def test_one_connection(self) -> None:

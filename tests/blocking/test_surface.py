@@ -265,6 +265,11 @@ class Addresses(SynchronousTestCase):
         }.items():
             self.assertEqual(address_of(server), expected, server)  # type: ignore[arg-type]
 
+    def test_in_errors(self) -> None:
+        for server in ("host:4731", "[::1]:4731", "unix:/run/gearman.sock"):
+            (connection,) = gearman.GearmanClient([server]).connection_list
+            self.assertEqual(connection.address, server)
+
     def test_wrong_ones(self) -> None:
         for server in ("host:port", "host:0", "host:65536", ("host", -1)):
             with self.assertRaises(ValueError):

@@ -96,6 +96,7 @@ class GearmanClient(ClientAdditions):
         self._thread: BackgroundThread | None = None
         self._local = _OfThread()
         self._pending = PendingRequests()
+        self._last_task: tuple[str | bytes, Name] = "", Name.of("")
         self._statuses = StatusRequests(self._event_queue, self._pending)
         self.request_to_rotating_connection_queue: weakref.WeakKeyDictionary[GearmanJobRequest, Any] = (
             weakref.WeakKeyDictionary()
@@ -294,7 +295,7 @@ class GearmanClient(ClientAdditions):
                 _log.info("%s", error)
             else:
                 return connection
-        raise ServerUnavailable(f"no server can be reached of {self.connection_list!r}")
+        raise ServerUnavailable(f"no server can be reached of {self._server_names}")
 
     def send_job_request(self, current_request: GearmanJobRequest) -> GearmanJobRequest:
         """Submit a request without waiting for the server's answer.
@@ -322,16 +323,7 @@ class GearmanClient(ClientAdditions):
         job.connection, job.handle = connection, None
         request.connection_attempts += 1
         request.timed_out = False
-        request._submission = attempt = Submission(
-            request,
-            connection,
-            self._attach_event_queue(),
-            self._event_queue,
-            self._pending,
-            self.decode_data,
-            self.on_gearman_error,
-            self.connection_list,
-        )
+        request._submission = attempt = Submission(request, connection, self._attach_event_queue(), self)
         request.state = JOB_PENDING
         if packet is None:
             attempt.refused(type(wrong).__name__, str(wrong))
@@ -359,7 +351,7 @@ class GearmanClient(ClientAdditions):
         """The packet of a request's job, or what is wrong with the job. A wrong name raises."""
         task, unique = bytes_of(request.job.task or ""), bytes_of(request.job.unique or "")
         data, priority = self.encode_data(request.job.data), priority_of(request.priority)
-        options: Any = request.options
+        options: Any = request._options
         run_at = None
         if options:
             options = dict(options)
@@ -473,7 +465,7 @@ class GearmanClient(ClientAdditions):
             self._pending.raise_errors()
             go_on = callback_fxn(any_activity)
             if not any(connection.connected for connection in connections):
-                raise ServerUnavailable(f"the connections were lost to all of {self.connection_list!r}")
+                raise ServerUnavailable(f"the connections were lost to all of {self._server_names}")
             if not go_on:
                 return False
             with thread.loan.waiting():
@@ -557,22 +549,31 @@ class GearmanClient(ClientAdditions):
         if any(request.state == JOB_UNKNOWN for request in lost) and not any(
             connection.connected for connection in self.connection_list
         ):
-            raise ServerUnavailable(f"the connections were lost to all of {self.connection_list!r}")
+            raise ServerUnavailable(f"the connections were lost to all of {self._server_names}")
 
     # -- choosing -------------------------------------------------------------------------------
 
     def _new_request(self, job: dict[str, Any], background: bool, max_retries: int) -> GearmanJobRequest:
         unique = job.get("unique") or os.urandom(self.random_unique_bytes).hex()
-        new = self.job_class(None, None, Name.of(job["task"]), Name.of(unique), job["data"])
-        options: dict[str, Any] = {}
+        new = self.job_class(None, None, self._name_of_task(job["task"]), Name.of(unique), job["data"])
+        options: dict[str, Any] | None = None
         if not job.keys() <= _PLAIN_KEYS:
             options = {name: job[name] for name in OPTIONS if job.get(name) is not None}
         # A request that is not one for an offline job waits for a result.
-        offline = background or "run_at" in options
+        offline = background or (options is not None and "run_at" in options)
         request = self.job_request_class(new, job.get("priority", PRIORITY_NONE), offline, max_retries + 1)
-        request.options = options
+        if options:
+            request.options = options
         priority_of(request.priority)
         return request
+
+    def _name_of_task(self, task: str | bytes) -> Name:
+        """The name of a function: that of the job before, if it is the same."""
+        before, name = self._last_task
+        if task is not before:
+            name = Name.of(task)
+            self._last_task = task, name
+        return name
 
     def _servers_by_preference(self, request: GearmanJobRequest) -> list[GearmanConnection]:
         """The servers in the order in which they are tried. Those that failed recently come last."""

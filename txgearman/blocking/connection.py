@@ -6,9 +6,10 @@ Which request goes to which server is decided in `client`.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.tcp import Connection
@@ -35,15 +36,34 @@ ENDPOINT_KINDS: Final = frozenset({"tcp", "tcp6", "ssl", "tls", "unix"})
 """Kinds of Twisted client endpoints. A server that begins with one is a description and not a host."""
 
 
-class SubmissionListener(Protocol):
-    """Receives the events of one submission. Called in the background thread."""
+class SubmissionListener(ABC):
+    """Receives the events of one submission. Called in the background thread.
 
+    It stands for the job and its Deferred, as a `JobReceiver`: objects beside it would cost too much.
+
+    Attributes:
+        called: As for `JobReceiver`.
+        handle: As for `JobReceiver`.
+        server: As for `JobReceiver`.
+        background: As for `JobReceiver`. Set when the job is submitted.
+        client: The client that submits the job. Set with it.
+    """
+
+    called = False
+    handle = b""
+    server = ""
+    background: bool
+    client: ClosableClient
+
+    @abstractmethod
     def accepted(self, handle: bytes) -> None:
         """The server has accepted the job."""
 
+    @abstractmethod
     def refused(self, code: str, text: str) -> None:
         """The server has refused the job."""
 
+    @abstractmethod
     def lost(self, why: str, sent: bool) -> None:
         """The connection was lost, and with it the job's state.
 
@@ -52,23 +72,66 @@ class SubmissionListener(Protocol):
             sent: Whether the job was sent. If not, it cannot run.
         """
 
+    @abstractmethod
     def closed(self) -> None:
         """The program has closed the connection: no more events will come."""
 
+    @abstractmethod
     def data(self, data: bytes) -> None:
         """The worker sent a part of the result."""
 
+    @abstractmethod
     def warning(self, data: bytes) -> None:
         """The worker sent a warning."""
 
+    @abstractmethod
     def status(self, numerator: int, denominator: int) -> None:
         """The worker sent how much is done."""
 
+    @abstractmethod
     def completed(self, result: bytes) -> None:
         """The job has ended with a result."""
 
+    @abstractmethod
     def failed(self, exception: bytes | None) -> None:
         """The job has failed, with an exception if the worker sent one."""
+
+    # -- the protocol's calls -------------------------------------------------------------------
+
+    def callback(self, _job: object) -> None:
+        self.accepted(self.handle)
+
+    def errback(self, error: Exception) -> None:
+        if self.client.closed:
+            self.closed()
+        elif isinstance(error, ServerError):
+            self.refused(error.code, error.text)
+        else:
+            self.lost(str(error), sent=not isinstance(error, NotConnected))
+
+    def _ignore(self) -> None:
+        return
+
+    def _update(self, update: Update) -> None:
+        if isinstance(update, StatusUpdate):
+            self.status(update.numerator, update.denominator)
+        elif isinstance(update, DataUpdate):
+            self.data(update.data)
+        else:
+            self.warning(update.data)
+
+    def _complete(self, result: bytes) -> None:
+        self.completed(result)
+
+    def _connection_lost(self, error: Callable[[], ClientError]) -> None:
+        if self.client.closed:
+            self.closed()
+        else:
+            self.lost(str(error()), sent=True)
+
+    def _fail(self, error: Callable[[], ClientError]) -> None:
+        reason = error()
+        self.failed(reason.data if isinstance(reason, JobRaised) else None)
 
 
 class NewJob(NamedTuple):
@@ -83,7 +146,7 @@ class NewJob(NamedTuple):
     submission: Submission
 
 
-class _ClosableClient(Client):
+class ClosableClient(Client):
     """A client that knows whether the program has closed it."""
 
     closed = False
@@ -155,7 +218,7 @@ class GearmanConnection:
         self.connected = False
         self.failed_at: float | None = None
         self.on_close: Callable[[GearmanConnection], object] | None = None
-        self._client = BackgroundResource(self, self._new_client, _ClosableClient.close)
+        self._client = BackgroundResource(self, self._new_client, ClosableClient.close)
 
     @property
     def use_ssl(self) -> bool:
@@ -179,6 +242,14 @@ class GearmanConnection:
         kind = "tls" if self.use_ssl else "tcp"
         return f"{kind}:{self.gearman_host.replace(':', chr(92) + ':')}:{self.gearman_port}"
 
+    @property
+    def address(self) -> str:
+        """The server as people write it: host and port, or the description of its endpoint."""
+        if self.gearman_port is None:
+            return self.gearman_host
+        host = f"[{self.gearman_host}]" if ":" in self.gearman_host else self.gearman_host
+        return f"{host}:{self.gearman_port}"
+
     def __repr__(self) -> str:
         return f"<GearmanConnection {self.name} connected={self.connected}>"
 
@@ -197,7 +268,7 @@ class GearmanConnection:
         except (ClientError, ServerUnavailable) as error:
             self.connected = False
             self.failed_at = time.monotonic()
-            raise errors.ConnectionError(f"no connection to {self.gearman_host}: {error}") from error
+            raise errors.ConnectionError(f"no connection to {self.address}: {error}") from error
         self.connected = True
         self.failed_at = None
 
@@ -288,7 +359,7 @@ class GearmanConnection:
             answer: bytes = thread.call(client.result, handle, wait, timeout, timeout=limit)
         except ConnectionLost as error:
             self.connected = False
-            raise ServerUnavailable(f"no answer from {self.gearman_host}: {error}") from error
+            raise ServerUnavailable(f"no answer from {self.address}: {error}") from error
         return answer
 
     def echo(self, data: bytes, timeout: float) -> bytes:
@@ -309,7 +380,7 @@ class GearmanConnection:
             answer: bytes = thread.call(client.echo, data, timeout, timeout=timeout + GRACE_SECONDS)
         except (ClientError, ServerUnavailable) as error:
             self.connected = False
-            raise errors.ConnectionError(f"no answer from {self.gearman_host}: {error}") from error
+            raise errors.ConnectionError(f"no answer from {self.address}: {error}") from error
         return answer
 
     def endpoint(self, reactor: Any) -> Any:
@@ -329,71 +400,23 @@ class GearmanConnection:
             return endpoint_from_description(reactor, self.gearman_host)
         return tcp_endpoint(reactor, self.gearman_host, self.gearman_port, CONNECT_TIMEOUT)
 
-    def _new_client(self, reactor: Any) -> _ClosableClient:
+    def _new_client(self, reactor: Any) -> ClosableClient:
         self.connected = False
-        return _ClosableClient(reactor, self.endpoint(reactor))
+        return ClosableClient(reactor, self.endpoint(reactor))
 
 
-class _ListenedJob:
-    """Stands for a job, and tells its listener what the protocol says of it: a `JobReceiver`."""
-
-    __slots__ = ("_client", "_listener", "background", "called", "handle", "server")
-
-    def __init__(self, client: _ClosableClient, listener: SubmissionListener, background: bool) -> None:
-        self.background = background
-        self.called = False
-        self.handle = b""
-        self.server = ""
-        self._client = client
-        self._listener = listener
-
-    def callback(self, _job: object) -> None:
-        self._listener.accepted(self.handle)
-
-    def errback(self, error: Exception) -> None:
-        if self._client.closed:
-            self._listener.closed()
-        elif isinstance(error, ServerError):
-            self._listener.refused(error.code, error.text)
-        else:
-            self._listener.lost(str(error), sent=not isinstance(error, NotConnected))
-
-    def _ignore(self) -> None:
-        pass
-
-    def _update(self, update: Update) -> None:
-        if isinstance(update, StatusUpdate):
-            self._listener.status(update.numerator, update.denominator)
-        elif isinstance(update, DataUpdate):
-            self._listener.data(update.data)
-        else:
-            self._listener.warning(update.data)
-
-    def _complete(self, result: bytes) -> None:
-        self._listener.completed(result)
-
-    def _connection_lost(self, error: Callable[[], ClientError]) -> None:
-        if self._client.closed:
-            self._listener.closed()
-        else:
-            self._listener.lost(str(error()), sent=True)
-
-    def _fail(self, error: Callable[[], ClientError]) -> None:
-        reason = error()
-        self._listener.failed(reason.data if isinstance(reason, JobRaised) else None)
-
-
-def _submit(client: _ClosableClient, jobs: Iterable[NewJob]) -> None:
+def _submit(client: ClosableClient, jobs: Iterable[NewJob]) -> None:
+    protocol = client.protocol
     for listener, submission in jobs:
-        job = _ListenedJob(client, listener, submission.background)
-        protocol = client.protocol
+        listener.client = client
+        listener.background = submission.background
         if protocol is not None:
-            protocol.submit_to(submission, job)
+            protocol.submit_to(submission, listener)
         else:
             # Without a time limit of its own: the client gives up a server that does not answer.
             client.connected().addCallbacks(
-                lambda made, submission=submission, job=job: made.submit_to(submission, job),
-                lambda failure, job=job: job.errback(failure.value),
+                lambda made, submission=submission, listener=listener: made.submit_to(submission, listener),
+                lambda failure, listener=listener: listener.errback(failure.value),
             )
 
 
@@ -406,7 +429,7 @@ def _read(protocol: ClientProtocol, loan: ReactorLoan, seconds: float) -> bool:
     return transport.doRead() is None
 
 
-def _request_status(client: _ClosableClient, handle: bytes, on_status: Any, on_failure: Any) -> None:
+def _request_status(client: ClosableClient, handle: bytes, on_status: Any, on_failure: Any) -> None:
     def failed(failure: Failure) -> None:
         on_failure(str(failure.value), client.closed)
 

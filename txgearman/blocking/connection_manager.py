@@ -124,6 +124,11 @@ class GearmanConnectionManager:
             current_connection.connect()
         return current_connection
 
+    @property
+    def _server_names(self) -> str:
+        """The servers as errors name them."""
+        return ", ".join(connection.address for connection in self.connection_list) or "an empty list"
+
     def shutdown(self) -> None:
         """Close all connections. The next use connects again."""
         for connection in self.connection_list:

@@ -41,6 +41,8 @@ class EventQueue:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._sleepers = 0
+        # The event that has raised last.
+        self._raised: Event | None = None
         self._free_bytes = MAX_QUEUED_BYTES
         self.processing_lock = threading.RLock()
 
@@ -70,24 +72,40 @@ class EventQueue:
             return event
 
     def process_all(self) -> None:
-        """Take out all events, and call each."""
+        """Take out all events, and call each.
+
+        An event that raises is put back, and called once more by the next call of this. So events must be
+        idempotent: the handler of a signal, as that of Ctrl-C, may raise before an event has done anything,
+        in the middle of it, or when it is done.
+        """
         if not self._events:
             # If another thread is still at the last one, that changes the queue when it is done.
             return
-        with self.processing_lock:
-            processed = False
-            while (event := self.take()) is not None:
-                processed = True
-                event()
-        if processed:
-            # Another thread may wait for one of these events.
-            self.wake()
+        processed = False
+        try:
+            with self.processing_lock:
+                while self._events:
+                    processed = True
+                    # Python runs handlers of signals behind calls. There is none from here to the try.
+                    taken = self._events[0]
+                    del self._events[0]
+                    try:
+                        taken[0]()
+                    except BaseException:
+                        self._put_back(taken)
+                        raise
+                    self._free(taken[1])
+        finally:
+            if processed:
+                # Another thread may wait for one of these events.
+                self.wake()
 
-    def process_now(self, event: Event) -> bool:
+    def process_now(self, event: Callable[..., object], *arguments: object) -> bool:
         """Call an event, if none is before it, and no other thread is at one.
 
         Args:
             event: The event.
+            *arguments: Its arguments.
 
         Returns:
             Whether it was called.
@@ -95,7 +113,7 @@ class EventQueue:
         if self._events or not self.processing_lock.acquire(blocking=False):
             return False
         try:
-            event()
+            event(*arguments)
         finally:
             self.processing_lock.release()
         self.wake()
@@ -153,6 +171,20 @@ class EventQueue:
                 finally:
                     self._sleepers -= 1
             return True
+
+    def _put_back(self, taken: tuple[Event, int]) -> None:
+        """An event has raised: it gets a second chance, and no third."""
+        event, size = taken
+        if self._raised is event:
+            self._raised = None
+            self._free(size)
+        else:
+            self._raised = event
+            self._events.appendleft(taken)
+
+    def _free(self, size: int) -> None:
+        with self._lock:
+            self._free_bytes += size
 
     def _put(self, event: Event, size: int) -> bool:
         with self._lock:

@@ -47,26 +47,31 @@ class StatusRequests:
             raise InvalidClientState(f"the job has no connection or no handle: {request!r}")
         handle = name_bytes(bytes_of(job.handle), "the handle", MAX_HANDLE)
         request.status["last_time_received"] = request.status.get("time_received")
-        request._pending_status_requests += 1
+        asked = object()
+        request._pending_status_requests |= {asked}
         key = (job.connection, job.handle)
         with self._event_queue.processing_lock:
             self._pending.subscribe(key, request)
         job.connection.request_status(
             handle,
-            lambda status: self._event_queue.put(partial(self._received, request, key, status)),
-            lambda why, closed: self._event_queue.put(partial(self._failed, request, key, why, closed)),
+            lambda status: self._event_queue.put(partial(self._received, request, asked, key, status)),
+            lambda why, closed: self._event_queue.put(
+                partial(self._failed, request, asked, key, why, closed)
+            ),
         )
 
     # -- in the thread that waits ---------------------------------------------------------------
 
-    def _received(self, request: GearmanJobRequest, key: JobKey, status: JobStatus) -> None:
-        request._pending_status_requests -= 1
+    # These are called once more if a signal's handler has raised in their middle, see `EventQueue`.
+
+    def _received(self, request: GearmanJobRequest, asked: object, key: JobKey, status: JobStatus) -> None:
+        request._pending_status_requests -= {asked}
         connection, handle = key
         connection.connected = True
         request.status = status_of(handle, status.known, status.running, status.numerator, status.denominator)
 
-    def _failed(self, request: GearmanJobRequest, key: JobKey, why: str, closed: bool) -> None:
-        request._pending_status_requests -= 1
+    def _failed(self, request: GearmanJobRequest, asked: object, key: JobKey, why: str, closed: bool) -> None:
+        request._pending_status_requests -= {asked}
         connection, handle = key
         if closed:
             request._connection_closed = True

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from txgearman.blocking.background_thread import BackgroundThread
-from txgearman.blocking.connection import GearmanConnection, NewJob
+from txgearman.blocking.connection import GearmanConnection, NewJob, SubmissionListener
 from txgearman.blocking.constants import (
     JOB_COMPLETE,
     JOB_CREATED,
@@ -39,8 +39,8 @@ AnyPriority = Priority | str | None
 SHUTTING_DOWN: Final = ShuttingDown.code.decode()
 """The code of the refusal by a server that is about to end."""
 
-OUTBOX_JOBS: Final = 1000
-"""Jobs that are sent together at most. More would keep the reactor from its other work for too long."""
+OUTBOX_JOBS: Final = 100
+"""Jobs that are sent together at most. The server begins with them while packets are made of others."""
 
 JobKey = tuple[GearmanConnection, str]
 """Identifies a job: the connection to its server, and its handle there."""
@@ -52,27 +52,28 @@ class PendingRequests:
     Jobs and subscribers are changed only while the queue's `processing_lock` is held.
 
     Attributes:
-        waiting: How many requests wait for each job.
+        waiting: The submissions that wait for each job.
         subscribers: The requests that get the updates of a job that another request has submitted.
     """
 
     def __init__(self) -> None:
-        self.waiting: dict[JobKey, int] = {}
+        self.waiting: dict[JobKey, set[Submission]] = {}
         self.subscribers: dict[JobKey, GearmanJobRequest] = {}
         self._with_errors: weakref.WeakSet[GearmanJobRequest] = weakref.WeakSet()
         # False says that there are none, faster than the set does.
         self._has_errors = False
 
-    def add(self, key: JobKey) -> None:
-        """Count one more request that waits for a job."""
-        self.waiting[key] = self.waiting.get(key, 0) + 1
+    def add(self, key: JobKey, submission: Submission) -> None:
+        """A submission waits for a job."""
+        self.waiting.setdefault(key, set()).add(submission)
 
-    def remove(self, key: JobKey) -> None:
-        """Count one request less. When none is left the job's subscriber is dropped too."""
-        self.waiting[key] -= 1
-        if not self.waiting[key]:
-            del self.waiting[key]
+    def remove(self, key: JobKey, submission: Submission) -> None:
+        """A submission waits for its job no longer. With the last one the job's subscriber is dropped too."""
+        waiting = self.waiting.get(key, set())
+        waiting.discard(submission)
+        if not waiting:
             self.subscribers.pop(key, None)
+            self.waiting.pop(key, None)
 
     def subscribe(self, key: JobKey, request: GearmanJobRequest) -> None:
         """A request asks for the status of a job. The newest that does gets the job's updates too."""
@@ -103,62 +104,74 @@ class PendingRequests:
                 self._has_errors = True
 
 
-class Submission:
-    """One attempt to submit a request: its `SubmissionListener`.
+class Submitter(Protocol):
+    """What a submission needs of its client.
+
+    Attributes:
+        connection_list: The servers. A job goes to another one if a server refuses it because it is shutting
+            down.
+        _event_queue: The client's queue.
+        _pending: The client's pending requests.
+    """
+
+    connection_list: list[GearmanConnection]
+    _event_queue: EventQueue
+    _pending: PendingRequests
+
+    def decode_data(self, data: bytes) -> Any:
+        """Make a value of what a worker has sent."""
+
+    def on_gearman_error(self, error_code: str, error_text: str) -> object:
+        """The server has refused the job."""
+
+
+class Submission(SubmissionListener):
+    """One attempt to submit a request.
 
     The public methods run in the background thread, and only put the private ones into the queue. Those
-    change the request.
+    change the request. They are idempotent, as one that was interrupted by a signal's handler is called once
+    more; only data and warnings may be added twice then.
 
     Args:
         request: The request.
         connection: The connection to its server.
         thread: The background thread.
-        event_queue: The client's queue.
-        pending: The client's pending requests.
-        decode: Makes values of what workers send.
-        on_refused: Called with the code and the text when the server refuses the job.
-        servers: The client's servers. A job goes to another one if a server refuses it because it is shutting
-            down.
+        submitter: The client.
     """
+
+    _key: JobKey | None = None
+    _ended = False
+    _refusal = ("", "")
+    _refusal_reported = False
+    _uncounted = False
 
     def __init__(
         self,
         request: GearmanJobRequest,
         connection: GearmanConnection,
         thread: BackgroundThread,
-        event_queue: EventQueue,
-        pending: PendingRequests,
-        decode: Callable[[bytes], Any],
-        on_refused: Callable[[str, str], object],
-        servers: Collection[GearmanConnection],
+        submitter: Submitter,
     ) -> None:
         self.thread = thread
-        self._event_queue = event_queue
-        self._pending = pending
-        self._decode_data = decode
-        self._on_refused = on_refused
-        self._servers = servers
-        self._refusal = ("", "")
+        self._submitter = submitter
         self._request = request
         self._connection = connection
-        self._key: JobKey | None = None
-        self._ended = False
 
     def accepted(self, handle: bytes) -> None:
-        loan, event = self.thread.loan, partial(self._accepted, Name.of(handle))
+        loan, name = self.thread.loan, Name.of(handle)
         # A borrower waits for this itself. It runs no code of the program before it gives the loan back.
-        if not (loan.taken and self._event_queue.process_now(event)):
+        if not (loan.taken and self._submitter._event_queue.process_now(self._accepted, name)):
             loan.offer_soon()
-            self._event_queue.put(event)
+            self._submitter._event_queue.put(partial(self._accepted, name))
 
     def refused(self, code: str, text: str) -> None:
-        self._event_queue.put(partial(self._refused, code, text))
+        self._submitter._event_queue.put(partial(self._refused, code, text))
 
     def lost(self, why: str, sent: bool) -> None:
-        self._event_queue.put(partial(self._lost, why, sent))
+        self._submitter._event_queue.put(partial(self._lost, why, sent))
 
     def closed(self) -> None:
-        self._event_queue.put(self._closed)
+        self._submitter._event_queue.put(self._closed)
 
     def data(self, data: bytes) -> None:
         self._offer(partial(self._data, data), len(data))
@@ -171,15 +184,15 @@ class Submission:
 
     def completed(self, result: bytes) -> None:
         self.thread.loan.offer_soon()
-        self._event_queue.put(partial(self._completed, result))
+        self._submitter._event_queue.put(partial(self._completed, result))
 
     def failed(self, exception: bytes | None) -> None:
         self.thread.loan.offer_soon()
-        self._event_queue.put(partial(self._failed, exception))
+        self._submitter._event_queue.put(partial(self._failed, exception))
 
     def _offer(self, event: Callable[[], object], size: int) -> None:
-        if not self._event_queue.offer(event, size):
-            self._event_queue.put(self._overflowed)
+        if not self._submitter._event_queue.offer(event, size):
+            self._submitter._event_queue.put(self._overflowed)
 
     # -- in the thread that waits ---------------------------------------------------------------
 
@@ -193,30 +206,37 @@ class Submission:
     def _targets(self) -> list[GearmanJobRequest]:
         """The requests that an event changes: this one, and the job's subscriber."""
         own = [self._request] if self._request._submission is self else []
-        subscriber = None if self._key is None else self._pending.subscribers.get(self._key)
+        subscriber = None if self._key is None else self._submitter._pending.subscribers.get(self._key)
         return own if subscriber is None else [*own, subscriber]
 
     def _accepted(self, handle: str) -> None:
-        # First: a signal's handler that uses the client may process the end of the job in the middle of this.
-        if self._request._submission is self and self._request.state == JOB_PENDING:
-            self._request.state = JOB_CREATED
-            self._request.job.handle = handle
+        # First, and without a call in between: a signal's handler that uses the client may process the end of
+        # the job in the middle of this.
+        request = self._request
+        if request._submission is self and request.state == JOB_PENDING:
+            request.state = JOB_CREATED
+            request.gearman_job.handle = handle
         self._connection.connected = True
         if not self._request.background and not self._ended:
             self._key = (self._connection, handle)
-            self._pending.add(self._key)
+            self._submitter._pending.add(self._key, self)
 
     def _refused(self, code: str, text: str) -> None:
         self._refusal = code, text
         if code == SHUTTING_DOWN and self._request._submission is self:
-            declined_by = self._request._declined_by
-            declined_by.append(self._connection)
-            if any(server not in declined_by for server in self._servers):
-                # Nothing was lost, so that does not count as an attempt.
-                self._request.connection_attempts -= 1
+            declined_by = {*self._request._declined_by, self._connection}
+            self._request._declined_by = declined_by
+            if not declined_by.issuperset(self._submitter.connection_list):
+                self._uncount_attempt()
                 self._request.state = JOB_UNKNOWN
                 return
         self.give_up()
+
+    def _uncount_attempt(self) -> None:
+        """The job did not come to a server that would have run it: that does not count as an attempt."""
+        if not self._uncounted:
+            self._uncounted = True
+            self._request.connection_attempts -= 1
 
     def give_up(self) -> None:
         """The refusal is the outcome: no other server can be asked."""
@@ -224,13 +244,15 @@ class Submission:
         for request in self._targets():
             request.state = JOB_FAILED
             request.exception = f"{code}: {text}"
-        self._on_refused(code, text)
+        if not self._refusal_reported:
+            self._refusal_reported = True
+            self._submitter.on_gearman_error(code, text)
 
     def _lost(self, why: str, sent: bool) -> None:
         self._connection.connected = False
         if not sent and self._request._submission is self:
-            # The connection was lost before, unnoticed. That does not count as an attempt.
-            self._request.connection_attempts -= 1
+            # The connection was lost before, unnoticed.
+            self._uncount_attempt()
         _log.warning("Lost %r: %s", self._request, why)
         for request in self._targets():
             request.state = JOB_UNKNOWN
@@ -270,27 +292,27 @@ class Submission:
 
     def _overflowed(self) -> None:
         for request in self._targets():
-            self._pending.set_error(
+            self._submitter._pending.set_error(
                 request, UpdatesLost(f"more than {MAX_QUEUED_BYTES} bytes of updates waited to be taken")
             )
 
     def _end(self) -> None:
         self._ended = True
         if self._key is not None:
-            self._pending.remove(self._key)
+            self._submitter._pending.remove(self._key, self)
             self._key = None
 
     def _decode(self, request: GearmanJobRequest, data: bytes, take: Callable[[Any], object]) -> None:
         try:
-            take(self._decode_data(data))
+            take(self._submitter.decode_data(data))
         except Exception as error:
             request.state = JOB_FAILED
-            self._pending.set_error(request, error)
+            self._submitter._pending.set_error(request, error)
 
     def _exception(self, exception: bytes) -> Any:
         """The exception that a worker sent: decoded, or as text, as the worker may not use the encoder."""
         try:
-            return self._decode_data(exception)
+            return self._submitter.decode_data(exception)
         except Exception:
             return text_of(exception)
 

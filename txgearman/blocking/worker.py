@@ -526,7 +526,7 @@ class GearmanWorker(GearmanConnectionManager):
             changes = self._event_queue.changes
             event = self._event_queue.take()
             if connections.current is None:
-                raise ServerUnavailable(f"the worker is not connected to any of {self.connection_list!r}")
+                raise ServerUnavailable(f"the worker is not connected to any of {self._server_names}")
             if event is not None:
                 event()
                 if self.has_job_lock():
