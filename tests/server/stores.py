@@ -156,8 +156,12 @@ class ListStore:
         return found[-1] if found else None
 
     def find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
+        self._check()
+        if unique in (b"", b"-"):
+            # Without this, each of many saves would walk over all jobs.
+            return None
         for job in [*self._own(), *self._foreign.values()]:
-            if job.function == function and unique and job.unique == unique != b"-":
+            if job.function == function and job.unique == unique:
                 return job
         return None
 
