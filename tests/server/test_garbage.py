@@ -329,37 +329,43 @@ class TlsTest(SynchronousTestCase):
         }
 
     def test_each_state(self) -> None:
+        # Once around all: it collects what is there from before, of which other tests leave much.
+        with resting_collector():
+            for name in self.wraps:
+                for state in (first_answer_unread, many_answers_unread, result_unread, idle, silent, sleeps):
+                    for how in ("cut", "no handshake", "garbled", "not TLS"):
+                        with self.subTest(name, state=state.__name__, how=how):
+                            self.end_in(name, state, how)
+
+    def end_in(self, name: str, state: State, how: str) -> None:
+        """End a connection that is wrapped as `name` says."""
         from OpenSSL import SSL
 
-        for name, wrap in self.wraps.items():
-            for state in (first_answer_unread, many_answers_unread, result_unread, idle, silent, sleeps):
-                for how in ("cut", "no handshake", "garbled", "not TLS"):
-                    with self.subTest(name, state=state.__name__, how=how), resting_collector():
-                        scene = Scene()
-                        outer = wrap(scene.factory, scene.clock)
-                        outer._clock = scene.clock
-                        transport = TcpTransport()
-                        wrapped = transport.connect(outer.buildProtocol(None))
-                        scene.protocol = wrapped.wrappedProtocol
-                        if how == "not TLS":
-                            transport.receive(b"status\n")
-                        elif how != "no handshake":
-                            _shake_hands(SSL, transport, wrapped)
-                            scene.peer = _Inside(scene.protocol)
-                            state(scene)
-                            scene.turn()
-                            if how == "garbled":
-                                wrapped.dataReceived(b"\x17\x03\x03\x00\x05xxxxx")
-                        references = [weakref.ref(thing) for thing in (scene.protocol, wrapped)]
-                        transport.producer = None
-                        wrapped.connectionLost(Failure(ConnectionLost()))
-                        transport._protocol = None
-                        del scene.protocol, scene.peer, wrapped, transport
-                        scene.turn(1)
-                        # Twisted's own stays with the failure that it ended by, without our bytes.
-                        self.assertTrue(gone(references[0]), gc.get_referrers(references[0]()))
-                        if name == "ours":
-                            self.assertTrue(gone(references[1]), gc.get_referrers(references[1]()))
+        scene = Scene()
+        outer = self.wraps[name](scene.factory, scene.clock)
+        outer._clock = scene.clock
+        transport = TcpTransport()
+        wrapped = transport.connect(outer.buildProtocol(None))
+        scene.protocol = wrapped.wrappedProtocol
+        if how == "not TLS":
+            transport.receive(b"status\n")
+        elif how != "no handshake":
+            _shake_hands(SSL, transport, wrapped)
+            scene.peer = _Inside(scene.protocol)
+            state(scene)
+            scene.turn()
+            if how == "garbled":
+                wrapped.dataReceived(b"\x17\x03\x03\x00\x05xxxxx")
+        references = [weakref.ref(thing) for thing in (scene.protocol, wrapped)]
+        transport.producer = None
+        wrapped.connectionLost(Failure(ConnectionLost()))
+        transport._protocol = None
+        del scene.protocol, scene.peer, wrapped, transport
+        scene.turn(1)
+        # Twisted's own stays with the failure that it ended by, without our bytes.
+        self.assertTrue(gone(references[0]), gc.get_referrers(references[0]()))
+        if name == "ours":
+            self.assertTrue(gone(references[1]), gc.get_referrers(references[1]()))
 
 
 class _Inside(SocketlikeTransport):
