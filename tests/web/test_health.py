@@ -16,7 +16,7 @@ class HealthTest(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
         self.service = GearmanService(self.reactor, Settings(web="8080"))
-        self.site = self.service._web.wrappedFactory
+        self.site = self.service._web.site
 
     def ask(self, path: str, method: str = "GET") -> Response:
         exchange = Exchange(self, HERE)

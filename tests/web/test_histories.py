@@ -17,6 +17,7 @@ from tests.web.asking import HERE, Transport, Web
 from txgearman.server import Settings
 from txgearman.server.budgets.unfinished import COUNTED_FROM
 from txgearman.web import LimitedSite, WebSettings
+from txgearman.web.http.channel import LimitedChannel
 from txgearman.wire.codec import REQUEST, frame
 from txgearman.wire.packets import CAN_DO, ECHO_REQ, GRAB_JOB, SUBMIT_JOB, SUBMIT_JOB_BG
 
@@ -77,7 +78,7 @@ class History:
 
     def send(self, transport: Transport) -> None:
         if not self.rest[transport]:
-            over_http = "factory" in vars(transport.protocol) and transport.protocol.factory is self.site
+            over_http = isinstance(transport.protocol, LimitedChannel)
             one = self.random.choice(REQUESTS if over_http else PACKETS)
             self.rest[transport] = one * self.random.choice((1, 1, 2))
         size = self.random.choice((1, 12, 100, COUNTED_FROM, 30_000, 65_536))

@@ -247,7 +247,7 @@ class GearmanService(MultiService):
                 self._job_listeners.append(self._add_job_listener(description, tls=True))
             if self._web is not None:
                 where = web_endpoint(str(self.settings.web))
-                self._add_listener(where, self._web, tls=self.settings.web_tls)
+                self._add_listener(where, self._web, self.settings.web_tls, self._poller)
             self._listeners.setServiceParent(self)
 
     def _add_job_listener(self, description: str, tls: bool = False) -> StreamServerEndpointService:

@@ -28,15 +28,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import NOT_DONE_YET
 
 from txgearman.broker.histograms import BOUNDS, Durations
 from txgearman.broker.job_states import FAILURES, OUTCOME_NAMES, Outcome, Priority
 from txgearman.broker.meters import FunctionMeasures
 from txgearman.broker.schedule import ScheduleDetail
 from txgearman.version import VERSION, build
-from txgearman.web.http.body import send_body
 from txgearman.web.http.guard import Guard, WebRight
+from txgearman.web.http.request import LimitedRequest
 from txgearman.web.http.responses import HTTPProblem, Response
 from txgearman.web.interfaces import Gearman, Limit, Saved, ServerHealth, WebhookCounts
 from txgearman.web.slices import iterate_in_slices
@@ -582,7 +582,7 @@ class MetricsResource(Resource):
         self._collector = ServerCollector(gearman, health, reactor)
         self._registry: CollectorRegistry | None = None
 
-    def render(self, request: Request) -> Any:
+    def render(self, request: LimitedRequest) -> Any:
         if request.method not in (b"GET", b"HEAD"):
             problem = HTTPProblem(405, "wrong-method", "This is for GET.", ((b"Allow", b"GET, HEAD"),))
             return problem.response().send(request)
@@ -595,11 +595,11 @@ class MetricsResource(Resource):
         taking.addCallback(self._show, request).addErrback(self._failed, request)
         return NOT_DONE_YET
 
-    def _failed(self, reason: Failure, request: Request) -> None:
+    def _failed(self, reason: Failure, request: LimitedRequest) -> None:
         if not reason.check(CancelledError):
             request.processingFailed(reason)
 
-    def _show(self, _taken: None, request: Request) -> None:
+    def _show(self, _taken: None, request: LimitedRequest) -> None:
         """Have the snapshot written as text, and send it."""
         if self._registry is None:
             self._registry = CollectorRegistry()
@@ -616,7 +616,7 @@ class MetricsResource(Resource):
 
         def send(response: Response) -> None:
             if not is_gone:
-                send_body(request, response.send(request), self._reactor)
+                request.respond(response)
 
         def write() -> None:
             try:

@@ -14,12 +14,13 @@ from txgearman.web.api.history import History
 from txgearman.web.api.live import LiveDocuments
 from txgearman.web.api.plots import PlotSampler
 from txgearman.web.api.routes import Api
-from txgearman.web.api.submission import GearmandStyle
+from txgearman.web.api.submission import GearmandStyle, submit_parameters
 from txgearman.web.api.totals import measured
 from txgearman.web.dashboard.files import add_dashboard
 from txgearman.web.health import HealthResource
 from txgearman.web.http.guard import Guard
 from txgearman.web.http.responses import Branch, HTTPProblem, ProblemResource
+from txgearman.web.http.routing import Parameters
 from txgearman.web.http.site import WebSite
 from txgearman.web.interfaces import Gearman, ServerHealth
 from txgearman.web.settings import WebSettings
@@ -32,7 +33,7 @@ class Root(Branch):
 
     def __init__(self, gearman: Gearman, settings: WebSettings, guard: Guard, reactor: IReactorTime) -> None:
         super().__init__()
-        self._has = gearman, settings, guard, reactor
+        self._has = gearman, Parameters(submit_parameters(settings)), settings, guard, reactor
 
     def getChild(self, path: bytes, request: Request) -> Resource:
         function = b"/".join([path, *(request.postpath or [])]).lstrip(b"/")

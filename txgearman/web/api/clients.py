@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.server import Request
 
 from txgearman.broker.entities import Client
 from txgearman.broker.numbers import leading_number
@@ -28,9 +27,10 @@ from txgearman.errors import (
     TooManySchedules,
     UniqueKept,
 )
-from txgearman.web.http.body import PIECE, budget_of, queue_of, send_body, send_queue
+from txgearman.web.http.body import PIECE, budget_of, queue_of, send_queue
 from txgearman.web.http.encoding import identifier, text
-from txgearman.web.http.responses import HTTPProblem, Response, to_json
+from txgearman.web.http.request import LimitedRequest
+from txgearman.web.http.responses import HTTPProblem, Response
 from txgearman.web.http.stream import EventStream
 from txgearman.web.interfaces import Jobs
 
@@ -61,8 +61,9 @@ def refusal(error: Refused) -> HTTPProblem:
 class HTTPClientConnection:
     """The broker's `ClientConnection` for one request.
 
-    What the broker tells is queued, and delivered in the reactor's next turn, when the broker has made its
-    decision: a complete response lets in the next request of its connection, which may be a submit.
+    What the broker tells is queued, and delivered when it has made its decision: a complete response lets in
+    the next request of its connection, which may be a submit. That is when the submit has returned, and
+    after it in the reactor's next turn.
 
     Args:
         broker: The broker to leave.
@@ -70,19 +71,27 @@ class HTTPClientConnection:
         reactor: The clock.
     """
 
-    def __init__(self, broker: Jobs, request: Request, reactor: IReactorTime) -> None:
+    def __init__(self, broker: Jobs, request: LimitedRequest, reactor: IReactorTime) -> None:
         self.client = Client(self)
         self._broker = broker
         self._request = request
         self._reactor = reactor
         self._news: list[tuple[str, Any]] = []
+        self._is_submitting = True
         self._call: IDelayedCall | None = None
         self._limit: IDelayedCall | None = None
         self._over = False
 
+    def submitted(self) -> None:
+        """The broker's `submit` has returned: deliver what it has told."""
+        self._is_submitting = False
+        if self._news:
+            self._deliver()
+
     def time_out_after(self, seconds: float) -> None:
         """Answer that it took too long, and leave the job, unless it has ended within these `seconds`."""
-        self._limit = self._reactor.callLater(seconds, self._took_too_long)
+        if not self._over:
+            self._limit = self._reactor.callLater(seconds, self._took_too_long)
 
     def leave(self) -> None:
         """Tell the broker that this client has gone: its peer has, or needs to hear no more."""
@@ -101,7 +110,7 @@ class HTTPClientConnection:
         if self._over:
             return
         self._news.append((what, value))
-        if self._call is None:
+        if self._call is None and not self._is_submitting:
             self._call = self._reactor.callLater(0, self._deliver)
 
     def _deliver(self) -> None:
@@ -117,7 +126,7 @@ class HTTPClientConnection:
     def _respond(self, response: Response) -> None:
         """Send a whole response, and leave."""
         self.leave()
-        send_body(self._request, response.send(self._request), self._reactor)
+        self._request.respond(response)
 
     # -- the broker's calls (ClientConnection) ----------------------------------------------------------
 
@@ -170,18 +179,23 @@ class WholeResponse(HTTPClientConnection):
     """
 
     def __init__(
-        self, broker: Jobs, request: Request, reactor: IReactorTime, background: bool, max_data: int
+        self, broker: Jobs, request: LimitedRequest, reactor: IReactorTime, background: bool, max_data: int
     ) -> None:
         super().__init__(broker, request, reactor)
         self._background = background
         self._max_data = max_data
         self._handle = b""
-        self._budget = budget_of(request)
         self._result = queue_of(request)
-        request.notifyFinish().addErrback(self._gone)
+
+    def submitted(self) -> None:
+        super().submitted()
+        # Most background jobs are answered by now.
+        if not self._over:
+            self._request.notifyFinish().addErrback(self._gone)
 
     def _respond(self, response: Response) -> None:
-        self._result.clear()
+        if self._result:
+            self._result.clear()
         super()._respond(response)
 
     def _gone(self, _reason: Failure) -> None:
@@ -195,14 +209,14 @@ class WholeResponse(HTTPClientConnection):
         self._handle = handle
         if self._background:
             headers = (*self._headers(b"JOB_CREATED"), (b"Location", b"/api/v1/jobs/" + _in_path(handle)))
-            self._respond(Response(to_json({"handle": text(handle)}), status=202, headers=headers))
+            self._respond(Response(handle_document(handle), status=202, headers=headers))
 
     def _on_refused(self, error: Refused) -> None:
         self._respond(refusal(error).response())
 
     def _on_data(self, data: bytes) -> None:
         self._result.append(data)
-        self._budget.enforce()
+        budget_of(self._request).enforce()
         if self._result.size > self._max_data:
             self._respond(
                 HTTPProblem(
@@ -224,11 +238,11 @@ class WholeResponse(HTTPClientConnection):
         self._result.append(data)
         self.leave()
         result = self._result
-        response = Response(b"", OCTETS, headers=self._headers(b"WORK_COMPLETE"))
-        response.send(self._request, result.size)
+        headers = self._headers(b"WORK_COMPLETE")
         if result.size <= PIECE:
-            send_body(self._request, result.take(PIECE), self._reactor)
+            self._request.respond(Response(result.take(PIECE), OCTETS, headers=headers))
         else:
+            Response(b"", OCTETS, headers=headers).send(self._request, result.size)
             send_queue(self._request, result, self._reactor)
 
     def _on_failed(self, _nothing: None) -> None:
@@ -244,7 +258,7 @@ class WholeResponse(HTTPClientConnection):
 class StreamedResponse(HTTPClientConnection):
     """A request whose response is all news of its job, as server-sent events."""
 
-    def __init__(self, broker: Jobs, request: Request, reactor: IReactorTime) -> None:
+    def __init__(self, broker: Jobs, request: LimitedRequest, reactor: IReactorTime) -> None:
         super().__init__(broker, request, reactor)
         self._stream: EventStream | None = None
 
@@ -253,6 +267,10 @@ class StreamedResponse(HTTPClientConnection):
         if self._stream is None:
             self._stream = EventStream(self._request, self._reactor, self.leave)
         return self._stream
+
+    def submitted(self) -> None:
+        self.begin()
+        super().submitted()
 
     def _end(self, event: str, value: Any) -> None:
         stream = self.begin()
@@ -295,6 +313,11 @@ class StreamedResponse(HTTPClientConnection):
 
     def _on_exception(self, data: bytes) -> None:
         self._end_with("exception", data)
+
+
+def handle_document(handle: bytes) -> bytes:
+    """What a job that was accepted is answered with, as JSON; quicker than by `to_json`."""
+    return b'{"handle":%b}' % json.dumps(text(handle)).encode("ascii")
 
 
 def _in_path(handle: bytes) -> bytes:

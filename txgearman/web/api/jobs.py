@@ -156,6 +156,7 @@ class JobEndpoints:
         connection = StreamedResponse(broker, call.request, self._reactor)
         connection.begin()
         broker.watch(connection.client, handle)
+        connection.submitted()
 
     def status(self, call: Call) -> Response:
         """The status of the newest job with a unique."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
@@ -14,8 +15,9 @@ from txgearman.job_limits import MAX_ATTEMPTS, MAX_SECONDS
 from txgearman.web.api.clients import HTTPClientConnection, StreamedResponse, WholeResponse, refusal
 from txgearman.web.api.serializers import PRIORITY_NAMES
 from txgearman.web.http.guard import Guard, WebRight
+from txgearman.web.http.request import LimitedRequest
 from txgearman.web.http.responses import HTTPProblem
-from txgearman.web.http.routing import Call, Parameter, parse_arguments
+from txgearman.web.http.routing import Call, Parameter, Parameters
 from txgearman.web.interfaces import Gearman
 from txgearman.web.settings import WebSettings
 
@@ -162,8 +164,7 @@ def submit(
     except Refused as error:
         connection.leave()
         raise refusal(error) from error
-    if isinstance(connection, StreamedResponse):
-        connection.begin()
+    connection.submitted()
     if arguments["timeout"] is not None and not background:
         connection.time_out_after(arguments["timeout"])
 
@@ -193,6 +194,14 @@ def _check_name(name: bytes) -> None:
         raise HTTPProblem(400, "bad-name", "Names of functions and uniques have no NUL.")
 
 
+_NUMBERS: Final = ("expires", "attempts", "backoff", "keep_result", "unique_for")
+"""The options that are numbers, None where nothing is said."""
+
+_numbers_of: Final = itemgetter(*_NUMBERS)
+_NO_NUMBERS: Final = (None,) * len(_NUMBERS)
+_PRIORITIES: Final = {name: number for number, name in enumerate(PRIORITY_NAMES)}
+
+
 class Said(NamedTuple):
     """What is said of a job beside its function and its data, as the broker takes it."""
 
@@ -215,17 +224,17 @@ def said_by(arguments: dict[str, Any]) -> Said:
         HTTPProblem: The unique is none.
     """
     _check_name(arguments["unique"])
-    options = JobOptions(
-        expires=arguments["expires"],
-        attempts=arguments["attempts"],
-        backoff=arguments["backoff"],
-        keep_result=arguments["keep_result"],
-        unique_for=arguments["unique_for"],
-        traceparent=traceparent_from(arguments["traceparent"].decode("ascii", "replace")),
-    )
+    options = None
+    traceparent, numbers = arguments["traceparent"], _numbers_of(arguments)
+    # Most jobs have none, and need not make any for that.
+    if traceparent or numbers != _NO_NUMBERS:
+        options = JobOptions(
+            **dict(zip(_NUMBERS, numbers, strict=True)),
+            traceparent=traceparent_from(traceparent.decode("ascii", "replace")),
+        )
     return Said(
         arguments["unique"],
-        PRIORITY_NAMES.index(arguments["priority"]),
+        _PRIORITIES[arguments["priority"]],
         arguments["run_at"],
         None if options == NO_OPTIONS else options,
     )
@@ -241,19 +250,26 @@ class GearmandStyle(Resource):
     isLeaf = True
 
     def __init__(
-        self, function: bytes, gearman: Gearman, settings: WebSettings, guard: Guard, reactor: IReactorTime
+        self,
+        function: bytes,
+        gearman: Gearman,
+        parameters: Parameters,
+        settings: WebSettings,
+        guard: Guard,
+        reactor: IReactorTime,
     ) -> None:
         super().__init__()
         self._function = function
         self._gearman = gearman
+        self._parameters = parameters
         self._settings = settings
         self._guard = guard
         self._reactor = reactor
 
-    def render(self, request: Request) -> Any:
+    def render(self, request: LimitedRequest) -> Any:
         try:
             self._guard.check(request, WebRight.SUBMIT)
-            arguments = parse_arguments(request, submit_parameters(self._settings))
+            arguments = self._parameters.parse(request)
             if request.getHeader(b"X-Gearman-Unique") is None and b"unique" not in request.args:
                 arguments["unique"] = b"-"
             call = Call(request, (), arguments)

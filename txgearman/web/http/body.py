@@ -18,17 +18,6 @@ STALLED: Final = 60.0
 """Seconds in which a reader must take some of what it is sent. Then its connection is ended."""
 
 
-def send_body(request: Request, body: bytes, reactor: IReactorTime) -> None:
-    """Send the whole body of a response whose head is set, and finish the request."""
-    if len(body) <= PIECE:
-        request.write(body)
-        request.finish()
-    else:
-        queue = queue_of(request)
-        queue.append(body)
-        send_queue(request, queue, reactor)
-
-
 def send_queue(request: Request, queue: SendQueue, reactor: IReactorTime) -> None:
     """Send what is in `queue` as the whole body of a response whose head is set, and finish the request."""
     _Body(request, queue, reactor).begin()

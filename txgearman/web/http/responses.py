@@ -57,6 +57,18 @@ class Response:
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = field(default=())
 
+    def all_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers, with those of the body.
+
+        Returns:
+            Names in canonical form, and values without line ends: they may have words of a peer.
+        """
+        headers = [(name, b" ".join(value.splitlines())) for name, value in self.headers]
+        if self.status != HTTPStatus.NO_CONTENT:
+            headers.append((b"Content-Type", self.content_type))
+            headers.append((b"Content-Length", b"%d" % len(self.body)))
+        return headers
+
     def send(self, request: Request, size: int | None = None) -> bytes:
         """Set the status and the headers.
 
@@ -76,9 +88,12 @@ class Response:
         return self.body
 
 
+_encoder: Final = json.JSONEncoder(separators=(",", ":"))
+
+
 def to_json(value: Any) -> bytes:
     """Encode a value as JSON, in ASCII and without spaces."""
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    return _encoder.encode(value).encode("ascii")
 
 
 class ProblemResource(Resource):

@@ -6,22 +6,22 @@ The routes themselves are in `api.routes`, which also describes the interface to
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from io import BytesIO
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import NOT_DONE_YET
 
 from txgearman.access.actor import Actor
 from txgearman.access.patterns import shown
-from txgearman.web.http.body import cut_off, send_body
+from txgearman.web.http.body import cut_off
 from txgearman.web.http.guard import Guard, WebRight
+from txgearman.web.http.request import LimitedRequest
 from txgearman.web.http.responses import HTTPProblem, Response, not_found
 from txgearman.web.interfaces import Activity
 
@@ -41,7 +41,7 @@ class Parameter:
     `kind` says how it is written: ``text`` (any bytes), ``flag`` (true or false), ``number`` (a whole one,
     from `low` to `high`), ``choice`` (one of `choices`), ``cursor`` (the `next` of a page, read by
     `read_cursor`, which returns None for anything else, and described by `pattern`). `default` is its value
-    when it is not given. `header_name` is the header in lower case, and empty without one.
+    when it is not given.
     """
 
     name: str
@@ -55,10 +55,6 @@ class Parameter:
     header: str | None = None
     read_cursor: Callable[[bytes], Any] | None = None
     pattern: str = ""
-    header_name: bytes = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "header_name", self.header.lower().encode() if self.header else b"")
 
     def parse(self, value: bytes) -> Any:
         """Parse and check a value.
@@ -107,6 +103,59 @@ class Parameter:
         return HTTPProblem(400, "bad-parameter", f"The parameter {self.name} {rule}.")
 
 
+class Parameters:
+    """All parameters that a kind of request may have.
+
+    Args:
+        parameters: The parameters.
+    """
+
+    def __init__(self, parameters: tuple[Parameter, ...]) -> None:
+        self._by_name = {parameter.name.encode(): parameter for parameter in parameters}
+        # As the names of a request's headers come, in their canonical form.
+        self._by_header = {
+            parameter.header.title().encode(): parameter for parameter in parameters if parameter.header
+        }
+        self._defaults = {parameter.name: parameter.default for parameter in parameters}
+
+    def parse(self, request: LimitedRequest) -> dict[str, Any]:
+        """Parse the arguments of a request. The query comes before the headers.
+
+        Args:
+            request: The request.
+
+        Returns:
+            A value for each parameter, by name; the default where none came.
+
+        Raises:
+            HTTPProblem: A parameter is unknown, is there twice, or has a value that is not allowed.
+        """
+        values = self._defaults.copy()
+        for name in self._by_header.keys() & request.headers.keys():
+            parameter = self._by_header[name]
+            if parameter.name.encode() not in request.args:
+                values[parameter.name] = parameter.parse(request.headers[name])
+        for name, given in request.args.items():
+            known = self._by_name.get(name)
+            if known is None:
+                raise HTTPProblem(400, "unknown-parameter", f"There is no parameter {shown(name)}.")
+            if len(given) > 1:
+                raise HTTPProblem(400, "bad-parameter", f"The parameter {known.name} is given twice.")
+            values[known.name] = known.parse(given[0])
+        return values
+
+    def given(self, arguments: dict[str, Any]) -> list[tuple[str, Any]]:
+        """The arguments that say more than the defaults do.
+
+        Args:
+            arguments: What `parse` returned.
+
+        Returns:
+            Their names and values.
+        """
+        return [(name, value) for name, value in arguments.items() if value != self._defaults[name]]
+
+
 class Body(Enum):
     """What the body of a request is."""
 
@@ -128,7 +177,7 @@ class Effect:
     body: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """A request on its way to its handler.
 
@@ -136,7 +185,7 @@ class Call:
     `effect` is what the handler has done.
     """
 
-    request: Request
+    request: LimitedRequest
     ids: tuple[bytes, ...]
     arguments: dict[str, Any]
     effect: Effect = field(default_factory=Effect)
@@ -177,8 +226,7 @@ class Call:
 
     def body(self) -> bytes:
         """Take the body out of the request. Call it once: the body is not kept."""
-        request: Any = self.request
-        content, request.content = request.content, BytesIO()
+        content, self.request.content = self.request.content, None
         return bytes(content.getvalue())
 
 
@@ -216,11 +264,14 @@ class Route:
     body_schema: str = ""
     action: str | None = None
 
+    arguments: Parameters = field(init=False, repr=False)
+
     def __post_init__(self) -> None:
         if self.action is None and self.right not in (WebRight.VIEW, WebRight.SUBMIT):
             raise ValueError(
                 f"{self.method} {self.path} needs a name for the log of actions, or an empty one"
             )
+        object.__setattr__(self, "arguments", Parameters(self.parameters))
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -232,9 +283,15 @@ class Route:
         """The parts of the path."""
         return tuple(self.path.strip("/").split("/"))
 
-    def pattern(self) -> tuple[bytes | None, ...]:
-        """The parts of the path as they come in a request; None stands for any."""
-        return tuple(None if part.startswith("{") else part.encode() for part in self.segments)
+    @property
+    def pattern(self) -> tuple[bytes, ...]:
+        """The parts of the path as they come in a request, but for those at `any_at`."""
+        return tuple(part.encode() for part in self.segments)
+
+    @property
+    def any_at(self) -> tuple[int, ...]:
+        """Which parts of the path stand for any."""
+        return tuple(place for place, part in enumerate(self.segments) if part.startswith("{"))
 
 
 HTTP_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -250,15 +307,18 @@ class Routes(Resource):
     ) -> None:
         super().__init__()
         self.routes = routes
-        # By the number of parts of their paths.
-        self._by_length: dict[int, list[tuple[tuple[bytes | None, ...], Route]]] = {}
+        # By the number of parts of their paths, and which of these stand for any; then by the others.
+        self._paths: dict[int, dict[tuple[int, ...], dict[tuple[bytes, ...], dict[bytes, Route]]]] = {}
         for route in routes:
-            self._by_length.setdefault(len(route.segments), []).append((route.pattern(), route))
+            paths = self._paths.setdefault(len(route.segments), {})
+            methods = paths.setdefault(route.any_at, {}).setdefault(_fixed(route.pattern, route.any_at), {})
+            for method in route.methods:
+                methods[method.encode()] = route
         self._guard = guard
         self._reactor = reactor
         self._activity = activity
         # Requests that are answered later, but for submits: what was submitted is its sender's.
-        self._under_way: dict[Request, WebRight] = {}
+        self._under_way: dict[LimitedRequest, WebRight] = {}
 
     def access_changed(self) -> None:
         """There is another access policy: end the connections of requests that it does not allow."""
@@ -266,11 +326,11 @@ class Routes(Resource):
             if not self._guard.allows(request, right):
                 cut_off(request)
 
-    def render(self, request: Request) -> Any:
+    def render(self, request: LimitedRequest) -> Any:
         try:
             route, ids = self._find(request)
             self._guard.check(request, route.right)
-            call = Call(request, ids, parse_arguments(request, route.parameters))
+            call = Call(request, ids, route.arguments.parse(request))
             # Once the sender has gone nobody knows who it was.
             actor = self._guard.actor_of(request) if route.action else None
             response = route.handler(call)
@@ -282,12 +342,12 @@ class Routes(Resource):
             return NOT_DONE_YET
         if isinstance(response, Response):
             self._note(route, call, actor, is_done=True)
-            send_body(request, response.send(request), self._reactor)
+            request.respond(response)
             return NOT_DONE_YET
         self._send_later(request, self._noted(route, call, actor, response))
         return NOT_DONE_YET
 
-    def _watch(self, request: Request, right: WebRight) -> None:
+    def _watch(self, request: LimitedRequest, right: WebRight) -> None:
         """Remember a request that is not answered yet, until it is."""
         if request.finished or request._disconnected:
             return
@@ -310,7 +370,7 @@ class Routes(Resource):
         """Log what a request has changed, whichever it is: all of it, or a part if it was not done."""
         if actor is None or not route.action or not (is_done or call.effect.jobs):
             return
-        said = [f"{name} {_said(value)}" for name, value in _given(route.parameters, call.arguments)]
+        said = [f"{name} {_said(value)}" for name, value in route.arguments.given(call.arguments)]
         said += [call.effect.body] if call.effect.body else []
         said += [] if is_done else ["not to its end"]
         self._activity.acted(
@@ -322,27 +382,23 @@ class Routes(Resource):
             call.effect.jobs,
         )
 
-    def _find(self, request: Request) -> tuple[Route, tuple[bytes, ...]]:
+    def _find(self, request: LimitedRequest) -> tuple[Route, tuple[bytes, ...]]:
         path = _path_of(request)
-        method = request.method.decode("ascii", "replace")
-        allowed: list[str] = []
-        for pattern, route in self._by_length.get(len(path), ()):
-            ids = _match(pattern, path)
-            if ids is None:
+        allowed: list[bytes] = []
+        for any_at, paths in self._paths.get(len(path), {}).items():
+            methods = paths.get(_fixed(path, any_at))
+            if methods is None:
                 continue
-            if method in route.methods:
-                return route, ids
-            allowed += route.methods
+            route = methods.get(request.method)
+            if route is not None:
+                return route, tuple([path[place] for place in any_at])
+            allowed += methods
         if not allowed:
             raise not_found()
-        raise HTTPProblem(
-            405,
-            "wrong-method",
-            f"At this path there is {', '.join(allowed)}.",
-            ((b"Allow", ", ".join(allowed).encode()),),
-        )
+        text = b", ".join(allowed)
+        raise HTTPProblem(405, "wrong-method", f"At this path there is {text.decode()}.", ((b"Allow", text),))
 
-    def _send_later(self, request: Request, response: Awaitable[Response | None]) -> None:
+    def _send_later(self, request: LimitedRequest, response: Awaitable[Response | None]) -> None:
         gone = False
 
         def lost(_reason: Failure) -> None:
@@ -361,7 +417,7 @@ class Routes(Resource):
                     return
                 result = result.value.response()
             if result is not None:
-                send_body(request, result.send(request), self._reactor)
+                request.respond(result)
 
         request.notifyFinish().addErrback(lost)
 
@@ -372,17 +428,11 @@ class Routes(Resource):
         waiting.addBoth(done)
 
 
-def _given(parameters: tuple[Parameter, ...], arguments: dict[str, Any]) -> list[tuple[str, Any]]:
-    """The arguments that say more than the defaults do, by name."""
-    defaults = {parameter.name: parameter.default for parameter in parameters}
-    return [(name, value) for name, value in arguments.items() if value != defaults[name]]
-
-
 def _said(value: Any) -> str:
     return value[:MAX_SAID].decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
-def _path_of(request: Request) -> list[bytes]:
+def _path_of(request: LimitedRequest) -> list[bytes]:
     """The path of a request. ``/function…?function=NAME`` has the name in its query: browsers take ``.`` and
     ``..`` out of paths, and proxies drop empty segments or refuse ``%2F``."""
     path: list[bytes] = request.postpath or []
@@ -391,42 +441,6 @@ def _path_of(request: Request) -> list[bytes]:
     return [b"functions", *request.args.pop(b"function"), *path[1:]]
 
 
-def _match(pattern: tuple[bytes | None, ...], path: list[bytes]) -> tuple[bytes, ...] | None:
-    """The parts of `path`, which has as many, that stand for any; None if the route has another path."""
-    ids = []
-    for expected, part in zip(pattern, path, strict=True):
-        if expected is None:
-            ids.append(part)
-        elif expected != part:
-            return None
-    return tuple(ids)
-
-
-def parse_arguments(request: Request, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
-    """Parse the arguments of a request. The query comes before the headers.
-
-    Args:
-        request: The request.
-        parameters: All parameters that it may have.
-
-    Returns:
-        A value for each parameter, by name; the default where none came.
-
-    Raises:
-        HTTPProblem: A parameter is unknown, is there twice, or has a value that is not allowed.
-    """
-    known = {parameter.name.encode(): parameter for parameter in parameters}
-    for name, values in request.args.items():
-        if name not in known:
-            raise HTTPProblem(400, "unknown-parameter", f"There is no parameter {shown(name)}.")
-        if len(values) > 1:
-            raise HTTPProblem(400, "bad-parameter", f"The parameter {name.decode()} is given twice.")
-    # Looked at once: to ask Twisted for each takes longer, and most requests have none of them.
-    headers = {name.lower() for name, _ in request.requestHeaders.getAllRawHeaders()}
-    values = {}
-    for name, parameter in known.items():
-        raw = request.args.get(name, [None])[0]
-        if raw is None and parameter.header_name in headers:
-            raw = request.getHeader(parameter.header_name)
-        values[parameter.name] = parameter.default if raw is None else parameter.parse(raw)
-    return values
+def _fixed(path: Sequence[bytes], any_at: tuple[int, ...]) -> tuple[bytes, ...]:
+    """The parts of a path but for those that stand for any."""
+    return tuple([part for place, part in enumerate(path) if place not in any_at])

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.interfaces import IAddress, IReactorTime
-from twisted.internet.protocol import Protocol
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
-from twisted.web.resource import IResource
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.web.resource import IResource, getChildForRequest
 from twisted.web.server import Request, Site
 
 from txgearman.web.http.channel import LimitedChannel, refusal
@@ -81,40 +80,73 @@ class WebSite(Site):
             self._guard.check_origin(request)
         except HTTPProblem as problem:
             return ProblemResource(problem)
-        return super().getResourceFor(request)  # type: ignore[no-any-return]
+        return getChildForRequest(self.resource, request)  # type: ignore[no-any-return]
 
     def log(self, request: object) -> None:
         """Log no requests: an open dashboard would fill the log."""
 
 
-class LimitedSite(WrappingFactory[ProtocolWrapper]):
-    """A site with limits of connections, to be given to a listening endpoint."""
+class LimitedSite(ServerFactory):
+    """A site with limits of connections, to be given to a listening endpoint.
+
+    Args:
+        site: The site.
+
+    Attributes:
+        site: The site.
+        protocols: The connections that there are, in the order in which they came.
+    """
 
     noisy = False
-    wrappedFactory: WebSite
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:  # type: ignore[override]
-        admission = self.wrappedFactory.admission
+    def __init__(self, site: WebSite) -> None:
+        self.site = site
+        self.protocols: dict[LimitedChannel, None] = {}
+
+    def doStart(self) -> None:
+        self.site.doStart()
+        super().doStart()
+
+    def doStop(self) -> None:
+        self.site.doStop()
+        super().doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        admission = self.site.admission
         why = admission.refuse(addr)
         if not why and admission.count >= admission.limit and not self._make_room():
             why = admission.refuse_for_all(addr)
-        return refusal(why) if why else super().buildProtocol(addr)
+        if why:
+            return refusal(why)
+        channel: Any = self.site.buildProtocol(addr)
+        channel.registry = self
+        return channel  # type: ignore[no-any-return]
 
-    def registerProtocol(self, p: ProtocolWrapper) -> None:
-        super().registerProtocol(p)
-        self.wrappedFactory.admission.entered(p.getPeer())
+    def entered(self, channel: LimitedChannel) -> None:
+        """Count a connection.
 
-    def unregisterProtocol(self, p: ProtocolWrapper) -> None:
-        super().unregisterProtocol(p)
-        self.wrappedFactory.admission.left(p.getPeer())
+        Args:
+            channel: The connection.
+        """
+        self.protocols[channel] = None
+        self.site.admission.entered(channel.getPeer())
+
+    def left(self, channel: LimitedChannel) -> None:
+        """Count a connection no more.
+
+        Args:
+            channel: The connection.
+        """
+        del self.protocols[channel]
+        self.site.admission.left(channel.getPeer())
 
     def _make_room(self) -> bool:
         """Drop the connection that has been without a request under way for longest, if any was for long.
         This walks all connections."""
-        now = self.wrappedFactory.reactor.seconds()
+        now = self.site.reactor.seconds()
         waiting = [
             (channel.waits_since, place, channel)
-            for place, channel in enumerate(protocol.wrappedProtocol for protocol in self.protocols)
+            for place, channel in enumerate(self.protocols)
             if channel.waits_since is not None and now - channel.waits_since >= PATIENCE
         ]
         if not waiting:
