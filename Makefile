@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Where .ci/run puts the Node packages that the interoperability tests run.
 export NODE_PATH := $(CURDIR)/$(VENV)/node/node_modules
 
-.PHONY: demo test test-fast test-pytest test-trial test-compiled deb test-deb check chaos attack bench docs format clean
+.PHONY: demo test test-fast test-pytest test-trial test-compiled deb test-deb check chaos attack bench bench-rivals docs format clean
 
 # The runtime alone, for the demonstration. What is installed from the checkout itself stays pure Python; to say so
 # spares the fetching of the compiler.
@@ -95,6 +95,18 @@ attack: $(VENV)/.development
 # txgearman and gearmand, and clients and workers, in turn, as tables; ARGS are those of benchmarks/run.py.
 bench: $(VENV)/.development
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+# txgearman beside Celery, RQ, Dramatiq, Huey and arq, each in a venv of its own: they need different versions of
+# redis-py. Debian's redis-server must be installed; ARGS are those of benchmarks/rivals/run.py.
+RIVALS := celery rq dramatiq huey arq
+
+$(VENV)/rivals/%/.installed: benchmarks/rivals/requirements/%.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+bench-rivals: $(VENV)/.development $(RIVALS:%=$(VENV)/rivals/%/.installed)
+	$(BIN)/python -m benchmarks.rivals.run $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info docs/_build

@@ -56,7 +56,12 @@ def of_libraries(results: Results) -> list[Table]:
 def as_text(results: Results) -> str:
     """All tables for a terminal."""
     tables = [*of_servers(results), *of_libraries(results)]
-    return "\n".join([*map(_text, tables), *_warnings(results.comparisons, results.environment["cores"])])
+    return "\n".join([as_plain(tables), *_warnings(results.comparisons, results.environment["cores"])])
+
+
+def as_plain(tables: Sequence[Table]) -> str:
+    """Tables for a terminal."""
+    return "\n".join(map(_text, tables))
 
 
 def as_rst(tables: Sequence[Table]) -> str:

@@ -15,21 +15,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import signal
 import sys
 import tempfile
 import time
-import types
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from benchmarks import libraries, plot, report, servers, stores, workloads
 from benchmarks.results import (
@@ -82,7 +77,7 @@ class Bench:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks as the command line says; the exit status."""
     chosen = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    servers.end_by_sigterm()
     try:
         with tempfile.TemporaryDirectory(prefix="txgearman-bench-") as folder, ExitStack() as stack:
             results = _measure_all(chosen, Path(folder), stack)
@@ -95,11 +90,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(report.as_text(results))
     _write_files(chosen, results)
     return 0
-
-
-def _interrupt(_number: int, _frame: types.FrameType | None) -> NoReturn:
-    """SIGTERM ends the run as Ctrl-C does: through every ``finally``."""
-    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -181,20 +171,11 @@ def _kinds(gearmand: str | None, compiled: bool, folder: Path) -> dict[str, serv
 
 
 def _environment(bench: Bench) -> dict[str, Any]:
-    models = [
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
     return {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
+        **servers.machine(),
         "twisted": version("twisted"),
         "txgearman": version("txgearman"),
         "gearmand": servers.version_of(bench.kinds[THEIRS]) if THEIRS in bench.kinds else None,
-        "system": f"{platform.system()} {platform.release()}",
-        "processor": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
         "rounds": bench.rounds,
         "long": bench.long,
     }

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 HERE: Final = Path(__file__).parent
 
@@ -34,8 +38,17 @@ LOAD_TIMEOUT: Final = 200.0
 OPEN_FILES: Final = 32_768
 """File descriptors wanted by the 10,000 connections and what is beside them."""
 
-ECHO_REQUEST: Final = b"\0REQ\0\0\0\x10\0\0\0\0"
-ECHO_RESPONSE: Final = b"\0RES\0\0\0\x11\0\0\0\0"
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a server is asked to see whether it is up, and its answer."""
+
+    request: bytes
+    response: bytes
+
+
+ECHO: Final = Probe(b"\0REQ\0\0\0\x10\0\0\0\0", b"\0RES\0\0\0\x11\0\0\0\0")
+"""Gearman's."""
 
 
 class BenchmarkFailed(Exception):
@@ -46,11 +59,13 @@ class BenchmarkFailed(Exception):
 class Kind:
     """A server that can be measured.
 
-    `command` makes its command line from a port, a folder for its files and further options.
+    `command` makes its command line from a port, a folder for its files and further options. `probe` is what
+    it answers once it is up.
     """
 
     name: str
     command: Callable[[int, Path, Sequence[str]], list[str]]
+    probe: Probe = ECHO
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +237,7 @@ def _free_port() -> int:
 
 def _await_answer(kind: Kind, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
     give_up = time.monotonic() + START_TIMEOUT
-    while not _answers(port):
+    while not _answers(port, kind.probe):
         if process.poll() is not None:
             raise BenchmarkFailed(f"{kind.name} does not start: {_last_words(kind, port, folder)}")
         if time.monotonic() > give_up:
@@ -232,11 +247,11 @@ def _await_answer(kind: Kind, process: subprocess.Popen[bytes], port: int, folde
         time.sleep(0.02)
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, probe: Probe) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(ECHO_REQUEST)
-            return connection.recv(len(ECHO_RESPONSE), socket.MSG_WAITALL) == ECHO_RESPONSE
+            connection.sendall(probe.request)
+            return connection.recv(len(probe.response), socket.MSG_WAITALL) == probe.response
     except OSError:
         return False
 
@@ -259,7 +274,32 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def end_by_sigterm() -> None:
+    """Have SIGTERM end this process as Ctrl-C does: through every ``finally``."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_number: int, _frame: types.FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 # -- measuring ----------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    """Where and when something is measured."""
+    models = [
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": models[0] if models else platform.machine(),
+        "cores": os.cpu_count(),
+    }
 
 
 def memory_of(pid: int) -> Memory:

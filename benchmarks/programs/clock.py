@@ -53,9 +53,13 @@ class Clock:
         elif self.over:
             self.stop()
 
+    def elapsed(self) -> tuple[float, float]:
+        """Seconds between start and stop, and CPU seconds of this process in them."""
+        return self._ended[0] - self._began[0], self._ended[1] - self._began[1]
+
     def report(self) -> None:
         """Print what was measured."""
-        seconds, cpu = (end - begin for end, begin in zip(self._ended, self._began, strict=True))
+        seconds, cpu = self.elapsed()
         print(json.dumps({"jobs": self.jobs, "seconds": seconds, "cpu": cpu}), flush=True)
 
 
