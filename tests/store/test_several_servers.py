@@ -135,22 +135,30 @@ class KeptUniqueTests(SharedCase):
         self.assertEqual(self.submit().duplicates, {2: job(1).handle})
         self.assertEqual(stored(self.other), [])
 
-    def test_and_the_new_job_is_not_lost_for_whom_another_server_told_of_it(self) -> None:
-        """A third one has coalesced a submit with it that does not ask for kept uniques."""
-        third = self.opened("third")
-        self.completing("_find_kept")
-        real = JobWrites._refuse_kept
-        looks: list[object] = []
+    def test_in_the_middle_of_the_statement_that_saves(self) -> None:
+        """The statement waits for a lock, between its snapshot and the row of the job. The job is never
+        there: another server could answer a submit with it, or this one could fall."""
+        save(self.one, job(3, b"a"))
+        find_kept = JobWrites._find_kept
+        there: list[list[Any]] = []
 
-        def refuse(writes: JobWrites, *arguments: Any) -> Any:
-            looks.append(None)
-            if len(looks) == 2:
-                self.assertEqual(save(third, job(3, b"u")), {3: job(2).handle})
-            return real(writes, *arguments)
+        def find(writes: JobWrites, *arguments: Any) -> Any:
+            there.append(self.sql("SELECT number FROM txgearman_job"))
+            return find_kept(writes, *arguments)
 
-        self.patch(JobWrites, "_refuse_kept", refuse)
-        self.assertEqual(self.submit().duplicates, {})
-        self.assertEqual([each.number for each in stored(self.other)], [2])
+        self.patch(JobWrites, "_find_kept", find)
+        jobs = [job(4, b"a"), job(2, b"u")]
+        with connected(self.url) as connection, ThreadPoolExecutor(1) as executor:
+            connection.execute("BEGIN")
+            connection.execute("DELETE FROM txgearman_job WHERE number = 3")
+            writing = executor.submit(self.other.write, Changes(jobs, now=1.0, unless_kept=frozenset([2])))
+            while not self.sql("SELECT 1 FROM pg_locks WHERE NOT granted"):
+                pass
+            self.complete()
+            connection.execute("COMMIT")
+            self.assertEqual(writing.result().duplicates, {2: job(1).handle})
+        self.assertEqual(there[1:], [[(4,)]])
+        self.assertEqual([each.number for each in stored(self.other)], [4])
 
     def test_where_the_first_attempt_had_stored_it(self) -> None:
         """The connection was lost ahead of the second look."""

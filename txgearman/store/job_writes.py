@@ -46,9 +46,10 @@ class JobWrites(ABC):
         """`rows` cut into batches that one statement takes."""
 
     @abstractmethod
-    def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
+    def _insert(self, connection: sa.Connection, rows: Sequence[Row], changes: Changes) -> int:
         """Insert a batch, without rows whose number or unique key is there already; returns how many
-        were inserted."""
+        were inserted. Where several servers share the database, those in `Changes.unless_kept` are left out
+        too if their unique is kept: it may have come to be since `_refuse_kept` looked."""
 
     @abstractmethod
     def _delete(self, connection: sa.Connection, numbers: Sequence[int], coalesced: dict[int, float]) -> int:
@@ -59,12 +60,13 @@ class JobWrites(ABC):
         self,
         connection: sa.Connection,
         numbers: Sequence[int],
-        coalesced: dict[int, float],
         rows: Sequence[Row],
+        changes: Changes,
     ) -> tuple[int, int]:
         """Do both; returns how many were deleted and what `_insert` does, which may leave out rows that are
         the same as jobs that are deleted."""
-        return self._delete(connection, numbers, coalesced), self._insert(connection, rows)
+        deleted = self._delete(connection, numbers, changes.coalesced)
+        return deleted, self._insert(connection, rows, changes)
 
     @abstractmethod
     def _set_losses(self, connection: sa.Connection, losses: dict[int, int]) -> None:
@@ -143,12 +145,8 @@ class JobWrites(ABC):
             if changes.unless_kept:
                 duplicates = self._refuse_kept(connection, batches, changes)
                 batches = _without(batches, duplicates)
-            deleted, same = self._insert_all(connection, batches, removals, changes.coalesced)
+            deleted, same = self._insert_all(connection, batches, removals, changes)
             duplicates |= same
-            if changes.unless_kept and batches:
-                # Another server may have kept a unique after the first look, and then have removed the job
-                # that had it, which made room for the new one.
-                duplicates |= self._refuse_kept(connection, _without(batches, duplicates), changes)
             if changes.unsaved_ends:
                 self._keep_unsaved(connection, changes, ticks_done | ticks_refused)
             # Nobody else removes them: what is still there was coalesced with, now or at the first of two
@@ -165,19 +163,21 @@ class JobWrites(ABC):
         connection: sa.Connection,
         batches: Sequence[Sequence[Row]],
         removals: Sequence[int],
-        coalesced: dict[int, float],
+        changes: Changes,
     ) -> tuple[int, dict[int, bytes]]:
         """Insert jobs and remove others; returns how many were removed, and the handles of jobs that new ones
         are the same as, by the numbers of these."""
         duplicates: dict[int, bytes] = {}
-        deleted = self._delete(connection, removals, coalesced) if removals and not batches else 0
+        deleted = 0
+        if removals and not batches:
+            deleted = self._delete(connection, removals, changes.coalesced)
         for index, rows in enumerate(batches):
             if index == 0 and removals:
-                deleted, inserted = self._delete_and_insert(connection, removals, coalesced, rows)
+                deleted, inserted = self._delete_and_insert(connection, removals, rows, changes)
             else:
-                inserted = self._insert(connection, rows)
+                inserted = self._insert(connection, rows, changes)
             if inserted != len(rows):
-                duplicates |= self._resolve_duplicates(connection, rows)
+                duplicates |= self._resolve_duplicates(connection, rows, changes)
         return deleted, duplicates
 
     def _end_jobs(self, connection: sa.Connection, changes: Changes) -> tuple[int, int]:
@@ -236,14 +236,21 @@ class JobWrites(ABC):
         kept = {(function, key): handle for function, key, handle in connection.execute(query)}
         return {number: kept[key] for number, key in keys.items() if key in kept}
 
-    def _resolve_duplicates(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
+    def _resolve_duplicates(
+        self, connection: sa.Connection, rows: Sequence[Row], changes: Changes
+    ) -> dict[int, bytes]:
         """The handles of the jobs that some of `rows`, not all of which were inserted, are the same as, by
-        number. A row whose duplicate has been removed since is inserted after all."""
+        number. A row whose duplicate has been removed since, and whose unique is not kept, is inserted after
+        all."""
         duplicates: dict[int, bytes] = {}
         for _ in range(MAX_TRIES):
+            if changes.unless_kept:
+                # Before the duplicates: a job that is marked as coalesced with would run again.
+                duplicates |= self._refuse_kept(connection, [rows], changes)
+                rows = [row for row in rows if row[0] not in duplicates]
             found, rows = self._find_duplicates(connection, rows)
             duplicates |= found
-            if not rows or self._insert(connection, rows) == len(rows):
+            if not rows or self._insert(connection, rows, changes) == len(rows):
                 return duplicates
         raise TransactionConflict
 

@@ -14,6 +14,7 @@ batch took two to three times as long, with a row of values for each job five ti
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import Enum, auto
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -129,14 +130,41 @@ _INSERTED_COLUMNS: Final = [column for column in tables.INSERTED if column is no
 _TYPES: Final = [_type_of(column) for column in _INSERTED_COLUMNS]
 
 
-def _insertion(checking: bool, removed: str | None = None) -> str:
-    """The statement that inserts jobs, `checking` for those that are there already, and then deletes what is
-    to be `removed`.
+# Neither is a condition that could become a join: the statistics of these tables are out of date.
+_NOT_KEPT: Final = (
+    " WHERE (SELECT 1 FROM txgearman_job AS before"
+    ' WHERE before.unique_key = new.asked AND before."function" = new."function") IS NULL'
+    " AND (SELECT 1 FROM txgearman_unique AS kept"
+    ' WHERE kept."key" = new.asked AND kept."function" = new."function"'
+    " AND kept.until > %b::double precision) IS NULL"
+)
+
+
+class _Check(Enum):
+    """What is looked for before each row is inserted."""
+
+    NOTHING = auto()
+    DUPLICATES = auto()
+    KEPT = auto()
+    """Duplicates, and uniques that are kept."""
+
+
+def _insertion(check: _Check, removed: str | None = None) -> str:
+    """The statement that inserts jobs and then deletes what is to be `removed`.
 
     Looking for conflicts ahead of each row is what ON CONFLICT costs. Jobs without a unique cannot have any,
     but with themselves when they are saved again.
+
+    A job whose unique may be kept is not inserted where the statement's snapshot has the unique, be it kept
+    or that of a job. ON CONFLICT alone looks past the snapshot: it takes a job for gone that another server
+    has completed meanwhile, whose unique, which is kept since then, the snapshot does not have yet.
     """
-    conflict = " ON CONFLICT DO NOTHING" if checking else ""
+    conflict = "" if check is _Check.NOTHING else " ON CONFLICT DO NOTHING"
+    names, arrays, condition = names_of(_INSERTED_COLUMNS), _arrays_of(_INSERTED_COLUMNS), ""
+    columns, alias = "new.*", "new"
+    if check is _Check.KEPT:
+        columns = ", ".join(f'new."{column.name}"' for column in _INSERTED_COLUMNS)
+        arrays, alias, condition = f"{arrays}, %b::bytea[]", f"new({names}, asked)", _NOT_KEPT
     deletion, deleted = "", "0"
     if removed is not None:
         deleted = "(SELECT count(*) FROM gone)"
@@ -146,17 +174,15 @@ def _insertion(checking: bool, removed: str | None = None) -> str:
             f" WHERE {removed} RETURNING 1)"
         )
     return (
-        f"{ALIVE.format('')}, saved AS (INSERT INTO txgearman_job ({names_of(_INSERTED_COLUMNS)}, owner)"
-        f" SELECT new.*, alive.number FROM alive, unnest({_arrays_of(_INSERTED_COLUMNS)}) AS new{conflict}"
+        f"{ALIVE.format('')}, saved AS (INSERT INTO txgearman_job ({names}, owner)"
+        f" SELECT {columns}, alive.number FROM alive, unnest({arrays}) AS {alias}{condition}{conflict}"
         f" RETURNING 1){deletion} SELECT (SELECT count(*) FROM alive), {deleted}, count(*) FROM saved"
     )
 
 
-_INSERT: Final = {checking: _insertion(checking) for checking in (False, True)}
+_INSERT: Final = {check: _insertion(check) for check in _Check}
 _INSERT_AND_DELETE: Final = {
-    (checking, known): _insertion(checking, removed)
-    for checking in (False, True)
-    for known, removed in _REMOVED.items()
+    (check, known): _insertion(check, removed) for check in _Check for known, removed in _REMOVED.items()
 }
 
 _OWNER: Final = tables.INSERTED.index(JOB.c.owner)
@@ -187,10 +213,10 @@ class PostgresqlJobWrites(JobWrites):
                 start, size = end, len(row[DATA_INDEX])
         return [*batches, rows[start:]]
 
-    def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
-        arrays, checking = self._arrays(rows)
+    def _insert(self, connection: sa.Connection, rows: Sequence[Row], changes: Changes) -> int:
+        check, arrays = self._values(rows, changes)
         values = (self._session.owner, *arrays)
-        alive, _, inserted = connection.exec_driver_sql(_INSERT[checking], values).one()
+        alive, _, inserted = connection.exec_driver_sql(_INSERT[check], values).one()
         self._session.check(alive)
         return int(inserted)
 
@@ -198,22 +224,30 @@ class PostgresqlJobWrites(JobWrites):
         self,
         connection: sa.Connection,
         numbers: Sequence[int],
-        coalesced: dict[int, float],
         rows: Sequence[Row],
+        changes: Changes,
     ) -> tuple[int, int]:
-        arrays, checking = self._arrays(rows)
-        values = (self._session.owner, *arrays, *_removal_values(numbers, coalesced))
-        sql = _INSERT_AND_DELETE[checking, bool(coalesced)]
+        check, arrays = self._values(rows, changes)
+        values = (self._session.owner, *arrays, *_removal_values(numbers, changes.coalesced))
+        sql = _INSERT_AND_DELETE[check, bool(changes.coalesced)]
         alive, deleted, inserted = connection.exec_driver_sql(sql, values).one()
         self._session.check(alive)
         return deleted, inserted
 
-    def _arrays(self, rows: Sequence[Row]) -> tuple[list[Array], bool]:
-        """The values to be inserted, and whether some may be there already."""
+    def _values(self, rows: Sequence[Row], changes: Changes) -> tuple[_Check, list[Array | float]]:
+        """What to look for before these rows are inserted, and the values of the statement for that."""
         columns = list(zip(*rows, strict=True))
         del columns[_OWNER]
-        arrays = [array(column) for array, column in zip(_ARRAYS, columns, strict=True)]
-        return arrays, any(columns[-1]) or self._session.may_conflict
+        values: list[Array | float] = [array(column) for array, column in zip(_ARRAYS, columns, strict=True)]
+        numbers, keys = columns[0], columns[-1]
+        if changes.unless_kept and not changes.unless_kept.isdisjoint(numbers):
+            asked = [
+                key if number in changes.unless_kept else None
+                for number, key in zip(numbers, keys, strict=True)
+            ]
+            return _Check.KEPT, [*values, ARRAYS["BYTEA"](asked), changes.now]
+        may_conflict = any(keys) or self._session.may_conflict
+        return _Check.DUPLICATES if may_conflict else _Check.NOTHING, values
 
     def _delete(self, connection: sa.Connection, numbers: Sequence[int], coalesced: dict[int, float]) -> int:
         values = (self._session.owner, *_removal_values(numbers, coalesced))

@@ -143,7 +143,7 @@ class SqliteJobWrites(JobWrites):
     def _batches(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
         return [rows[start : start + STATEMENT_ROWS] for start in range(0, len(rows), STATEMENT_ROWS)]
 
-    def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
+    def _insert(self, connection: sa.Connection, rows: Sequence[Row], changes: Changes) -> int:
         sql, values = insertion(_INSERT, rows)
         return connection.exec_driver_sql(sql, values).rowcount
 
