@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 static struct {
-    double seconds, generator_cpu, server_cpu, machine_cpu;
+    double seconds, generator_cpu, server_cpu, server_kernel, machine_cpu;
 } measured;
 
 static _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *format, ...)
@@ -44,10 +44,12 @@ static double own_cpu(void)
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
-/* CPU seconds of a process, all its threads, 0 for none; the kernel counts in hundredths of a second. */
-static double server_cpu(long pid)
+/* CPU seconds of a process, all its threads, 0 for none; into `kernel` those of them that it was in the
+ * kernel for. They are counted in hundredths of a second. */
+static double server_cpu(long pid, double *kernel)
 {
     char path[64], text[1024];
+    *kernel = 0;
     if (pid == 0)
         return 0;
     snprintf(path, sizeof path, "/proc/%ld/stat", pid);
@@ -63,6 +65,7 @@ static double server_cpu(long pid)
     const char *fields = ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu";
     if (behind_name == NULL || sscanf(behind_name, fields, &user, &system) != 2)
         die("cannot read %s", path);
+    *kernel = (double)system / (double)sysconf(_SC_CLK_TCK);
     return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
 }
 
@@ -84,7 +87,7 @@ static double machine_cpu(void)
 static void start_clock(long server_pid)
 {
     measured.machine_cpu = machine_cpu();
-    measured.server_cpu = server_cpu(server_pid);
+    measured.server_cpu = server_cpu(server_pid, &measured.server_kernel);
     measured.generator_cpu = own_cpu();
     measured.seconds = (double)now_ns() / 1e9;
 }
@@ -93,7 +96,9 @@ static void stop_clock(long server_pid)
 {
     measured.seconds = (double)now_ns() / 1e9 - measured.seconds;
     measured.generator_cpu = own_cpu() - measured.generator_cpu;
-    measured.server_cpu = server_cpu(server_pid) - measured.server_cpu;
+    double kernel;
+    measured.server_cpu = server_cpu(server_pid, &kernel) - measured.server_cpu;
+    measured.server_kernel = kernel - measured.server_kernel;
     measured.machine_cpu = machine_cpu() - measured.machine_cpu;
 }
 
@@ -122,8 +127,10 @@ static void report(const char *shape, long jobs, uint64_t *latencies, long count
     } else {
         printf("\"p50_us\": null, \"p99_us\": null, ");
     }
-    printf("\"noops\": %ld, \"generator_cpu\": %.4f, \"server_cpu\": %.2f, \"machine_cpu\": %.2f}\n",
-           noops, measured.generator_cpu, measured.server_cpu, measured.machine_cpu);
+    printf("\"noops\": %ld, \"generator_cpu\": %.4f, \"server_cpu\": %.2f, \"server_kernel\": %.2f, "
+           "\"machine_cpu\": %.2f}\n",
+           noops, measured.generator_cpu, measured.server_cpu, measured.server_kernel,
+           measured.machine_cpu);
 }
 
 #endif

@@ -29,7 +29,8 @@ class Sample:
     `jobs` were measured, `rate` is in jobs per second, `seconds` the time within the clock, `p50` and
     `p99` latencies in microseconds (None where a job has none), `noops` the NOOPs that workers got,
     `generator_cpu`, `server_cpu` and `machine_cpu` CPU seconds within the clock of the load generator,
-    the server and everything on the machine, `peak` the most resident memory in bytes.
+    the server and everything on the machine, `server_kernel` those of the server's that were spent in the
+    kernel, `peak` the most resident memory in bytes.
     """
 
     jobs: int
@@ -40,6 +41,7 @@ class Sample:
     noops: int
     generator_cpu: float
     server_cpu: float
+    server_kernel: float
     machine_cpu: float
     peak: int
 
@@ -47,6 +49,11 @@ class Sample:
     def server_cpu_per_job(self) -> float:
         """CPU seconds that the server spent on one job."""
         return self.server_cpu / self.jobs
+
+    @property
+    def server_kernel_per_job(self) -> float:
+        """CPU seconds of `server_cpu_per_job` that were spent in the kernel, to read and write."""
+        return self.server_kernel / self.jobs
 
     @property
     def server_share(self) -> float:
@@ -99,7 +106,7 @@ class Rounds(Generic[Run]):
         return None if not values or None in values else median(values)
 
     def ratio(self, over: str, of: str = OURS) -> Spread | None:
-        """The rate `of` one divided by that of `over`, round by round; None if one was not measured.
+        """The rate of `of` divided by that of `over`, round by round; None if one was not measured.
 
         Both runs of a round follow each other, so what slows the machine for a while slows both.
         """
@@ -114,6 +121,18 @@ class Comparison(Rounds[Sample]):
     """All runs of one workload by servers."""
 
     workload: Workload
+
+    def cost(self, over: str, of: str = OURS) -> Spread | None:
+        """The server's CPU time for a job of `of` divided by that of `over`, round by round.
+
+        None if one was not measured, or took less than the kernel counts.
+        """
+        if not (self.samples.get(over) and self.samples.get(of)):
+            return None
+        rounds = list(zip(self.samples[of], self.samples[over], strict=True))
+        if not all(theirs.server_cpu for _, theirs in rounds):
+            return None
+        return spread([ours.server_cpu_per_job / theirs.server_cpu_per_job for ours, theirs in rounds])
 
     def as_json(self) -> dict[str, Any]:
         """Everything, ready for `json.dump`."""

@@ -233,6 +233,7 @@ def _sample(bench: Bench, kind: servers.Kind, workload: Workload, size: dict[str
         noops=found["noops"],
         generator_cpu=found["generator_cpu"],
         server_cpu=found["server_cpu"],
+        server_kernel=found["server_kernel"],
         machine_cpu=found["machine_cpu"],
         peak=peak,
     )

@@ -22,13 +22,21 @@ CONNECTING: Final = 1.0
 TWO_WRITES: Final = 100.0
 HERD: Final = 10.0
 HERD_WAKE_ONE: Final = 1.0
-FUNCTIONS: Final = 10.0
+FUNCTIONS: Final = 1.0
+FUNCTIONS_ASLEEP: Final = 10.0
 DURABLE_SQLITE: Final = 30.0
 DURABLE_POSTGRESQL: Final = 10.0
 DURABLE_EACH: Final = 5.0
 DURABLE_THROUGH_SQLITE: Final = 10.0
 DURABLE_THROUGH_POSTGRESQL: Final = 5.0
 """The targets: the least median of txgearman's rate divided by gearmand's."""
+
+SUBMIT_COST: Final = 0.7
+DRAIN_COST: Final = 0.3
+FOREGROUND_COST: Final = 0.5
+THROUGH_COST: Final = 0.4
+"""The targets for processor time: the largest median of what the compiled build takes for a job, divided by
+what gearmand takes."""
 
 OURS: Final = "txgearman"
 ONE_AT_ONCE: Final = "txgearman, one at once"
@@ -67,8 +75,9 @@ class Workload:
     `jobs` are measured in a short run and `long_jobs` with ``--long``; txgearman gets `ours_times` as
     many, where so few would be over too soon for a clock and gearmand would take minutes for more. That
     is right only where a job costs the same however many came before. `options` go to load.c,
-    `server_options` to both servers. `target` is the ratio aimed at, None where there is none. With
-    `floor`, echo.py is measured beside the two servers. Jobs are kept in `store`, one of stores.py's, or in
+    `server_options` to both servers. `target` is the ratio aimed at, None where there is none, and
+    `cost_target` that of the processor time which the compiled build takes for a job. With `floor`, echo.py
+    is measured beside the two servers. Jobs are kept in `store`, one of stores.py's, or in
     memory only. `generator` is one of servers.py's. Over a `transport` other than TCP the server is measured
     alone.
     """
@@ -82,6 +91,7 @@ class Workload:
     server_options: tuple[str, ...] = ()
     floor: bool = False
     ours_times: int = 1
+    cost_target: float | None = None
     store: str | None = None
     generator: str = LOAD
     transport: str | None = None
@@ -141,6 +151,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         target=SUBMIT,
         options={"window": 1000},
         floor=True,
+        cost_target=SUBMIT_COST,
     ),
     # The same with a unique each, all different: every submit searches for its unique and finds none.
     # The full depth also in short runs: gearmand's rate falls with it, a shallow run would flatter it.
@@ -160,6 +171,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         long_jobs=200_000,
         target=DRAIN,
         options={"workers": 8, "window": 1000, "result": 0},
+        cost_target=DRAIN_COST,
     ),
     # 128 jobs in flight for 8 workers: the workers rarely sleep, the queue is never deep.
     Workload(
@@ -169,6 +181,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         long_jobs=200_000,
         target=FOREGROUND,
         options={"clients": 8, "window": 16, "workers": 8},
+        cost_target=FOREGROUND_COST,
     ),
     # The round trip: submit, wake, grab, assign, complete, each waiting for the one before.
     Workload(
@@ -188,6 +201,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         long_jobs=200_000,
         target=THROUGH,
         options={"clients": 4, "workers": 8, "window": 16, "limit": 1000, "payload": 1024},
+        cost_target=THROUGH_COST,
     ),
     # Bytes rather than packets: 100 KiB each way.
     Workload(
@@ -220,14 +234,25 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         server_options=("--worker-wakeup", "1"),
     ),
     # 200 workers able to do each of 2,000 functions, 400,000 registrations: what a grab has to look through.
+    # There are always jobs for all workers, so that they hardly ever sleep.
     Workload(
         "functions-2000",
         "foreground",
-        jobs=1_000,
-        long_jobs=2_000,
+        jobs=10_000,
+        long_jobs=40_000,
         target=FUNCTIONS,
+        options={"clients": 8, "window": 50, "workers": 200, "functions": 2000},
+        ours_times=2,
+    ),
+    # The same with one job at a time, and all workers asleep: gearmand wakes all of them for each job.
+    Workload(
+        "functions-2000-asleep",
+        "foreground",
+        jobs=500,
+        long_jobs=2_000,
+        target=FUNCTIONS_ASLEEP,
         options={"workers": 200, "functions": 2000},
-        ours_times=4,
+        ours_times=20,
     ),
     # Framing, reading and writing alone, in the rhythm of `submit` and of a round trip.
     Workload(
