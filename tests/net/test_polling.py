@@ -333,6 +333,36 @@ class PollerTests(Served):
         self.assertEqual([(0, ConnectionDone)], self.noted())
         self.assertEqual(b"", client.recv(1))
 
+    def test_closing_with_all_sent_ends_the_connection_after_the_turn(self) -> None:
+        client = self.connect()
+        transport = self.peers[0].transport
+
+        def answer() -> None:
+            transport.write(b"answer")
+            transport.loseConnection()
+            transport.loseConnection()
+            self.notes.append("answered")
+
+        self.peers[0].then = answer
+        client.send(b"hello")
+        self.assertEqual([(0, b"hello"), "answered", (0, ConnectionDone)], self.turn())
+        self.assertEqual([b"answer", b""], [client.recv(100), client.recv(100)])
+
+    def test_closing_outside_a_turn(self) -> None:
+        client = self.connect()
+        self.peers[0].transport.loseConnection()
+        self.assertEqual([], self.noted())
+        self.reactor.advance(0)
+        self.assertEqual([(0, ConnectionDone)], self.noted())
+        self.assertEqual(b"", client.recv(1))
+
+    def test_a_connection_that_is_lost_while_it_is_being_closed_is_lost_once(self) -> None:
+        self.connect()
+        self.peers[0].transport.loseConnection()
+        self.peers[0].transport.abortConnection()
+        self.reactor.advance(0)
+        self.assertEqual(1, len(self.noted()))
+
     def test_a_paused_connection_is_not_read(self) -> None:
         client = self.connect()
         self.connect().send(b"other")

@@ -111,6 +111,12 @@ class LineTests(BulkCase):
             '{"background":"true"}': "bad-member",
             '{"unique":1}': "bad-parameter",
             '{"unique":"\\u0000"}': "bad-name",
+            '{"unique":"\\ud800"}': "bad-parameter",
+            '{"priority":"\\udfff"}': "bad-parameter",
+            '{"traceparent":"\\ud800"}': "bad-parameter",
+            '{"\\ud800":1}': "bad-member",
+            '{"data":"x"} {}': "bad-json",
+            '"x"': "bad-json",
             '{"unique":"%s"}' % ("x" * 1000): "bad-parameter",
             '{"priority":"urgent"}': "bad-parameter",
             '{"run_at":"now"}': "bad-parameter",
@@ -128,6 +134,18 @@ class LineTests(BulkCase):
             exchange = self.web.begin("POST", path, lines_of({"data": "x"}), headers=LINES)
             self.assertEqual(exchange.response.status, 400, path)
         self.assertEqual(self.web.inspection.total, 0)
+
+    def test_what_is_no_utf_8_is_refused(self) -> None:
+        body = b'{"data":"a"}\n{"data":"\xff"}\n{"data":"\xed\xa0\x80"}\n{"data":"b"}\n'
+        exchange = self.web.begin("POST", JOBS, body, headers=LINES)
+        self.assertEqual(codes(exchange), ["accepted", "bad-json", "bad-json", "accepted"])
+
+    def test_a_byte_order_mark_and_white_space_are_passed_over(self) -> None:
+        body = b'\xef\xbb\xbf{"data":"a"}\r\n \t{ "data" : "b" } \r\n'
+        exchange = self.web.begin("POST", JOBS, body, headers=LINES)
+        self.assertEqual(codes(exchange), ["accepted"] * 2)
+        self.assertEqual([data for *_, data in self.jobs()], [b"a", b"b"])
+        self.assertEqual(self.web.gearman.server.budget.used, 0)
 
     def test_other_types_are_the_data_of_one_job(self) -> None:
         self.web.begin(

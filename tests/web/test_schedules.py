@@ -108,6 +108,9 @@ class ScheduleTests(ScheduleCase):
             ({"function": "g", "every": 0.5}, "bad-schedule"),
             ({"function": "g", "every": 60, "timezone": "../../etc/passwd"}, "bad-schedule"),
             ({"function": ["g"], "every": 60}, "bad-schedule"),
+            ({"function": "\ud800", "every": 60}, "bad-schedule"),
+            ({"function": "g", "every": 60, "unique": "\ud800"}, "bad-schedule"),
+            ({"function": "g", "every": 60, "data": "\ud800"}, "bad-schedule"),
             ({"function": "g", "every": 60, "data_file": "/etc/passwd"}, "bad-member"),
             ({"function": "g", "every": 60, "paused": True}, "bad-member"),
             (["function"], "bad-json"),
@@ -125,6 +128,11 @@ class ScheduleTests(ScheduleCase):
         self.assertEqual([row["name"] for row in page["schedules"]], ["n1", "n2", "n3", "n4"])
         self.assertEqual((page["total"], page["next"]), (6, 5))
         self.assertEqual(len(self.web.get(PATH + "?search=N3").json()["schedules"]), 1)
+
+    def test_half_of_a_surrogate_pair_is_called_so(self) -> None:
+        for name in ("function", "unique"):
+            refused = self.ask("PUT", "/new", {"function": "g", "every": 60, name: "\ud800"})
+            self.assertEqual(refused.json()["detail"], f"{name} has half of a surrogate pair.")
 
     def test_limits_and_hints(self) -> None:
         self.web = self.served(max_schedules=1)

@@ -109,6 +109,7 @@ class FunctionTests(ViewCase):
             {"run_limits": {"key_separator": ""}},
             {"run_limits": {"key_separator": "x" * 17}},
             {"run_limits": {"key_separator": None}},
+            {"run_limits": {"key_separator": ":\ud800"}},
             {"run_limits": {"speed": 1}},
             {"run_limits": []},
         ):

@@ -160,6 +160,28 @@ class AcceptedConnection(tcp.Server):
             data = data[sent:]
         super().write(data)
 
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        # What listens has it wherever something is inherited.
+        if not enabled or self.inherited is None:
+            super().setTcpNoDelay(enabled)
+
+    def loseConnection(self) -> None:
+        """End the connection when all is sent, which mostly it is.
+
+        Twisted then waits until the socket is writable, and sends nothing: two calls of the system for the
+        one, and one for the other.
+        """
+        if self.disconnecting or self.producer is not None or not fast_write.takes_bytes(self):
+            super().loseConnection()
+            return
+        self.disconnecting = True
+        self.stopReading()
+        self.reactor.call_soon(self._end)
+
+    def _end(self) -> None:
+        if self.connected:
+            self.connectionLost(connectionDone)
+
     def readConnectionLost(self, reason: Failure) -> None:
         if IHalfCloseableProtocol.providedBy(self.protocol):
             self.stopReading()

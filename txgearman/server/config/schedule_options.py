@@ -317,6 +317,14 @@ def data_of(members: dict[str, Any]) -> bytes | None:
         raise ValueError("the data of a schedule cannot be read") from None
 
 
+def _check_text(key: str, text: str) -> None:
+    """Check a text of JSON, which may have halves of surrogate pairs. Raises `ValueError`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{key} has half of a surrogate pair") from None
+
+
 def schedule_of(name: str, definition: Mapping[str, Any], data: bytes) -> Schedule:
     """The schedule that a definition describes, as it is added while the server runs.
 
@@ -337,6 +345,8 @@ def schedule_of(name: str, definition: Mapping[str, Any], data: bytes) -> Schedu
         each = _DEFINED.get(key)
         if each is None:
             raise ValueError(f"a schedule has no {show_value(key)}; it has {', '.join(_DEFINED)}")
+        if isinstance(value, str) and not value.isascii():
+            _check_text(key, value)
         if value is not None:
             values[key] = each.of_toml(value)
     if len(data) > MAX_ADDED_DATA:

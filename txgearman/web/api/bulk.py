@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -21,10 +22,9 @@ from zope.interface import implementer
 
 from txgearman.broker.entities import Client
 from txgearman.errors import Refused
-from txgearman.web.api.clients import refusal
+from txgearman.web.api.clients import handle_document, refusal
 from txgearman.web.api.submission import Said, check_function, said_by, submit_parameters
 from txgearman.web.http.body import STALLED, budget_of, cut_off, queue_of
-from txgearman.web.http.encoding import text
 from txgearman.web.http.guard import Guard
 from txgearman.web.http.responses import HTTPProblem, to_json
 from txgearman.web.http.routing import Call, Parameter
@@ -42,6 +42,10 @@ SLICE_BYTES: Final = 256 * 1024
 MAX_UNANSWERED: Final = 20_000
 """Jobs that may wait for the store at a time: more than one of its transactions has. Each takes half a
 kilobyte of memory."""
+
+_decode: Final = json.JSONDecoder().raw_decode
+_WHITE_SPACE: Final = " \t\r\n"
+"""What JSON has around values (RFC 8259, section 2)."""
 
 _TEXT_MEMBERS: Final = ("data", "encoding")
 _NOT_OF_A_LINE: Final = ("background", "timeout")
@@ -98,9 +102,13 @@ class LineParser:
             HTTPProblem: The line is not JSON, or says what it may not.
         """
         try:
-            members = json.loads(line)
+            # Quicker than `json.loads`, which looks whether bytes are UTF-16 or UTF-32.
+            text = line.decode("utf-8").strip(_WHITE_SPACE)
+            members, end = _decode(text)
         except (ValueError, RecursionError):
             raise HTTPProblem(400, "bad-json", "The line is not JSON.") from None
+        if end != len(text):
+            raise HTTPProblem(400, "bad-json", "The line is not JSON alone.")
         if not isinstance(members, dict):
             raise HTTPProblem(400, "bad-json", "The line is not a JSON object.")
         data = _data_of(members.pop("data", ""), members.pop("encoding", "utf-8"))
@@ -118,10 +126,7 @@ class LineParser:
 
 def _data_of(data: Any, encoding: Any) -> bytes:
     if isinstance(data, str) and encoding == "utf-8":
-        try:
-            return data.encode("utf-8")
-        except UnicodeEncodeError:
-            raise HTTPProblem(400, "bad-data", "The data has half of a surrogate pair.") from None
+        return _encoded(data, "bad-data", "The data")
     if isinstance(data, str) and encoding == "base64":
         try:
             return base64.b64decode(data, validate=True)
@@ -130,18 +135,26 @@ def _data_of(data: Any, encoding: Any) -> bytes:
     raise HTTPProblem(400, "bad-data", "The data is text, and its encoding utf-8 or base64.")
 
 
+def _encoded(text: str, code: str, what: str) -> bytes:
+    """Text that JSON has, as UTF-8. `code` and `what` are for the problem that it is none."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise HTTPProblem(400, code, f"{what} has half of a surrogate pair.") from None
+
+
 def _parameter_text(parameter: Parameter, value: Any) -> bytes:
     """A member's value as the parameter is written in a query."""
     if parameter.kind == "number" and isinstance(value, int) and not isinstance(value, bool):
         return b"%d" % value
     if parameter.kind != "number" and isinstance(value, str):
-        return value.encode("utf-8", "surrogatepass")
+        return _encoded(value, "bad-parameter", f"The parameter {parameter.name}")
     kind = "a whole number" if parameter.kind == "number" else "text"
     raise HTTPProblem(400, "bad-parameter", f"The parameter {parameter.name} is {kind}.")
 
 
 class _Answer:
-    """The answer to a line; `line` is None while the store has not saved the job."""
+    """An answer that waits for the store; `line` is None until the store has saved the job."""
 
     __slots__ = ("line",)
 
@@ -180,12 +193,15 @@ class BulkSubmit:
         self._denial: HTTPProblem | None = None
         self._reactor = reactor
         self._body = call.body()
-        self._read = 0
+        # Editors on Windows put a mark there.
+        self._read = len(BOM_UTF8) if self._body.startswith(BOM_UTF8) else 0
         self._budget = budget_of(call.request)
         # The lines that wait; what is in `_body` counts as long as it does.
         self._waiting = queue_of(call.request)
         self._waiting.append(self._body)
-        self._answers: deque[_Answer] = deque()
+        self._waiting.skip(self._read)
+        # In the order of the lines; as bytes where they did not wait for the store.
+        self._answers: deque[bytes | _Answer] = deque()
         self._paused = False
         self._is_over = False
         self._turn: IDelayedCall | None = None
@@ -235,7 +251,7 @@ class BulkSubmit:
 
     def _submit(self, line: bytes) -> None:
         if self._denial is not None:
-            self._answer_now(_refused(self._denial))
+            self._answers.append(_refused(self._denial))
             return
         try:
             data, said = self._parser.parse(line)
@@ -251,25 +267,25 @@ class BulkSubmit:
                 said.options,
             )
         except HTTPProblem as problem:
-            self._answer_now(_refused(problem))
+            self._answers.append(_refused(problem))
         except Refused as error:
-            self._answer_now(_refused(refusal(error)))
+            self._answers.append(_refused(refusal(error)))
 
     # -- answering ------------------------------------------------------------------------------
-
-    def _answer_now(self, line: bytes) -> None:
-        answer = _Answer()
-        answer.line = line
-        self._answers.append(answer)
 
     def _flush(self) -> None:
         """Send the answers that are there, up to the first that is not, and see what is next."""
         if not self._can_write():
             return
         lines = []
-        while self._answers and (line := self._answers[0].line) is not None:
+        answers = self._answers
+        while answers:
+            answer = answers[0]
+            line = answer.line if isinstance(answer, _Answer) else answer
+            if line is None:
+                break
             lines.append(line)
-            self._answers.popleft()
+            answers.popleft()
         if lines:
             self._request.write(b"".join(lines))
         if not self._can_write():
@@ -331,7 +347,7 @@ class BulkSubmit:
     # -- the broker's calls (ClientConnection) ----------------------------------------------------------
 
     def created(self, handle: bytes) -> None:
-        self._answer_now(_accepted(handle))
+        self._answers.append(_accepted(handle))
 
     def created_later(self) -> _Answer:
         answer = _Answer()
@@ -363,7 +379,7 @@ class BulkSubmit:
 
 
 def _accepted(handle: bytes) -> bytes:
-    return to_json({"handle": text(handle)}) + b"\n"
+    return handle_document(handle) + b"\n"
 
 
 def _refused(problem: HTTPProblem) -> bytes:

@@ -135,8 +135,9 @@ def _run_limits(rules: RunRules, wish: dict[str, Any]) -> RunRules:
     values: dict[str, Any] = {}
     for name, value in wish.items():
         if name == "key_separator":
-            separator = value.encode("utf-8", "ignore") if type(value) is str else b""
-            is_right = bool(separator) and len(value) <= MAX_SEPARATOR
+            # Half of a surrogate pair is no character.
+            separator = value.encode("utf-8", "replace") if type(value) is str else b""
+            is_right = separator.decode() == value and 0 < len(value) <= MAX_SEPARATOR
             values[name] = separator
         else:
             whole = name != "start_rate"

@@ -135,7 +135,8 @@ class LimitedChannel(HTTPChannel):
         self._has_answered = False
         self.site.time_slice.run(self)
         if self._quick_ack is not None:
-            self._acknowledge(self._quick_ack, self.waits_since is not None and not self._has_answered)
+            is_part = self.waits_since is not None and not (self._has_answered or self._unread)
+            self._acknowledge(self._quick_ack, is_part)
         if len(self._unread) > MAX_UNREAD and not (self._is_full or self._ending):
             self._is_full = True
             self.transport.pauseProducing()
