@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from tests.chaos.ledger import OUTAGES, Blow, Kind, Ledger
+from tests.chaos.ledger import ENDS, OUTAGES, Blow, Kind, Ledger
 
 REMOVAL_WINDOW: Final = 2.0
 """Seconds between a report that the server has handled and its death, within which the job may run again:
@@ -76,11 +76,29 @@ class Blows:
             if blow.kind in OUTAGES and blow.concerns(server) and blow.begin <= when <= blow.over + RECOVERY:
                 yield blow
 
-    def unwritten(self, server: int, done: float, since: float, until: float) -> bool:
-        """Whether a server may have fallen in a time ahead of the commit of what it knew at `done`."""
+    def waited(self, server: int, done: float, blow: Blow) -> bool:
+        """Whether what a server knew at `done` waited to be written until a blow: because of an outage, or as
+        its transactions take long. The second is so where a submit that was sent before has no answer yet:
+        what comes later is never written in an earlier transaction."""
+        return any(done <= outage.over + RECOVERY for outage in self.outages(server, blow.begin)) or any(
+            submission.server == server
+            and submission.sent <= done
+            and (submission.answered is None or submission.answered > blow.begin)
+            and not self._fell_between(server, submission.sent, blow)
+            for submission in self._ledger.submissions.values()
+        )
+
+    def _fell_between(self, server: int, since: float, blow: Blow) -> bool:
+        """Whether a server ended between a time and a blow: then nobody waits for an answer any more."""
         return any(
-            blow.begin - done <= REMOVAL_WINDOW
-            or any(done <= outage.over + RECOVERY for outage in self.outages(server, blow.begin))
+            other.kind in ENDS and other.concerns(server) and since <= other.over and other.begin < blow.begin
+            for other in self._ledger.blows
+        )
+
+    def unwritten(self, server: int, done: float, since: float, until: float) -> bool:
+        """Whether a server may have fallen in a time before the commit of what it knew at `done`."""
+        return any(
+            blow.begin - done <= REMOVAL_WINDOW or self.waited(server, done, blow)
             for blow in self.fatal(server, since, until)
         )
 

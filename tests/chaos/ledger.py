@@ -161,6 +161,9 @@ class Kind(StrEnum):
 OUTAGES = frozenset({Kind.DATABASE, Kind.CUT, Kind.STALL, Kind.DEAF, Kind.FULL})
 """What keeps a server that runs from writing."""
 
+ENDS = frozenset({Kind.KILL, Kind.POWER, Kind.STOP})
+"""What ends a server, and its connections with it."""
+
 
 @dataclass(slots=True)
 class Blow:

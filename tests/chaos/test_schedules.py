@@ -14,6 +14,7 @@ import tempfile
 import time
 import unittest
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -28,13 +29,29 @@ LEASE: Final = 1.5
 """Seconds; jobs of a server that was killed are taken over while a trial lasts."""
 
 SETTLING: Final = 3.0
-"""Seconds that the last tick may take until it has its job, on a machine that does much else."""
+"""Seconds in which a tick that is done twice would show."""
+
+LAST_TICK_WITHIN: Final = 60.0
+"""Seconds after which a tick has its job or never will, on a machine that does much else."""
+
+LOOK: Final = 0.1
+"""Seconds between two looks into the database."""
+
+KILLS: Final = 8
 
 DEFINITION: Final = '{"function":"f","every":1,"overlap":"queue","missed":"all"}'
 
 
-async def _trial(servers: list[Server], chance: random.Random, kills: int) -> tuple[int, int]:
-    """Kill servers, and start them again; returns the first and the last tick that must have a job."""
+def _ticks_of(uniques: list[bytes]) -> Counter[int]:
+    """How many jobs each tick has."""
+    return Counter(int(unique.split(b":")[1]) for unique in uniques)
+
+
+async def _trial(
+    servers: list[Server], chance: random.Random, kills: int, uniques: Callable[[], list[bytes]]
+) -> range:
+    """Kill servers, and start them again; returns the ticks that must have a job. `uniques` gives those of
+    all jobs."""
     await asyncio.gather(*(server.start() for server in servers))
     assert await servers[0].ask(f"create schedule s {DEFINITION}") == "OK\r\n"
     begin = int(time.time()) + 1
@@ -47,33 +64,33 @@ async def _trial(servers: list[Server], chance: random.Random, kills: int) -> tu
         if len(dead) == len(servers) or chance.random() < 0.6:
             await chance.choice(dead).start()
     await asyncio.gather(*(server.start() for server in servers if not server.running))
-    end = int(time.time())
+    ticks = range(begin, int(time.time()) + 1)
     await asyncio.sleep(SETTLING)
+    give_up = time.monotonic() + LAST_TICK_WITHIN
+    while not set(ticks) <= _ticks_of(uniques()).keys() and time.monotonic() < give_up:
+        await asyncio.sleep(LOOK)
     for server in servers:
         await server.stop()
-    return begin, end
+    return ticks
 
 
 class ScheduleTrials(SynchronousTestCase):
     """What both have."""
 
-    def trial(self, number: int, url: str, folder: str, seed: int, kills: int = 8) -> range:
-        """Have servers killed while they tick; returns the ticks that must have a job."""
+    def check(self, number: int, url: str, seed: int, uniques: Callable[[], list[bytes]]) -> None:
+        """Have servers killed while they tick. `uniques` gives those of all jobs in the database at `url`."""
         options = ["--store", url, "--store-lease", str(LEASE)]
-        servers = [Server(shared_nursery(), each, Path(folder), options) for each in range(number)]
-        try:
-            begin, end = asyncio.run(_trial(servers, random.Random(seed), kills))
-            logged = [text for server in servers for text in server.tracebacks()]
-        finally:
-            for server in servers:
-                server.end()
+        with tempfile.TemporaryDirectory(prefix="txgearman-chaos-") as folder:
+            servers = [Server(shared_nursery(), each, Path(folder), options) for each in range(number)]
+            try:
+                ticks = asyncio.run(_trial(servers, random.Random(seed), KILLS, uniques))
+                logged = [text for server in servers for text in server.tracebacks()]
+            finally:
+                for server in servers:
+                    server.end()
         self.assertEqual(logged, [])
-        self.assertGreater(end + 1 - begin, kills // 2)
-        return range(begin, end + 1)
-
-    def assert_one_each(self, ticks: range, uniques: list[bytes]) -> None:
-        """Each tick has one job."""
-        jobs = Counter(int(unique.split(b":")[1]) for unique in uniques)
+        self.assertGreater(len(ticks), KILLS // 2)
+        jobs = _ticks_of(uniques())
         self.assertEqual([tick for tick in ticks if not jobs[tick]], [], "ticks without a job")
         self.assertEqual([tick for tick, count in jobs.items() if count > 1], [], "ticks with several")
 
@@ -82,24 +99,30 @@ class ScheduleTrials(SynchronousTestCase):
 class SqliteScheduleTrials(ScheduleTrials):
     def test_one_server(self) -> None:
         with tempfile.TemporaryDirectory(prefix="txgearman-chaos-") as folder:
-            ticks = self.trial(1, f"sqlite:///{folder}/queue.db", folder, seed=1)
-            with contextlib.closing(sqlite3.connect(f"{folder}/queue.db")) as connection:
-                rows = connection.execute('SELECT "unique" FROM txgearman_job').fetchall()
-        self.assert_one_each(ticks, [unique for (unique,) in rows])
+            path = f"{folder}/queue.db"
+
+            def uniques() -> list[bytes]:
+                with contextlib.closing(sqlite3.connect(path)) as connection:
+                    rows = connection.execute('SELECT "unique" FROM txgearman_job').fetchall()
+                return [unique for (unique,) in rows]
+
+            self.check(1, f"sqlite:///{path}", 1, uniques)
 
 
 @needs_postgresql
 class PostgresqlScheduleTrials(ScheduleTrials):
-    def trial_on_database(self, number: int, seed: int) -> None:
+    def check_on_database(self, number: int, seed: int) -> None:
         database = shared_postgresql()
         url = database.new_database()
-        with tempfile.TemporaryDirectory(prefix="txgearman-chaos-") as folder:
-            ticks = self.trial(number, url, folder, seed)
-        rows = database.run_sql('SELECT "unique" FROM txgearman_job', url.rpartition("/")[2])
-        self.assert_one_each(ticks, [bytes(unique) for (unique,) in rows])
+
+        def uniques() -> list[bytes]:
+            rows = database.run_sql('SELECT "unique" FROM txgearman_job', url.rpartition("/")[2])
+            return [bytes(unique) for (unique,) in rows]
+
+        self.check(number, url, seed, uniques)
 
     def test_two_servers(self) -> None:
-        self.trial_on_database(2, seed=1)
+        self.check_on_database(2, seed=1)
 
     def test_three_servers(self) -> None:
-        self.trial_on_database(3, seed=2)
+        self.check_on_database(3, seed=2)

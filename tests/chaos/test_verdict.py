@@ -336,6 +336,31 @@ class VerdictTest(SynchronousTestCase):
         story.turn(job, 22, 23)
         self.assert_fault(story, "ran again for no reason")
 
+    def slow(self, *, sent: float = 2.9, answered: float | None = None, to: int = 0) -> Story:
+        """A job that is done at 3 and comes again as its server is killed at 20, and a submit."""
+        story = Story(servers=2, lease=2.0)
+        job = story.submit(b"H:1")
+        story.turn(job, 2, 3)
+        story.submit(None, at=sent, server=to).answered = answered
+        story.blow(Kind.KILL, 20, 21)
+        story.turn(job, 22, 23)
+        return story
+
+    def test_again_because_the_removal_waited_for_slow_transactions(self) -> None:
+        for answered in (None, 20.1):
+            verdict = self.slow(answered=answered).judge()
+            self.assertTrue(verdict.ok, verdict.faults)
+            self.assertEqual(verdict.again, {NOT_REMOVED: 1})
+
+    def test_again_though_nothing_shows_that_transactions_were_slow(self) -> None:
+        # The submit was answered, came later, or to another server.
+        for story in (self.slow(answered=19.9), self.slow(sent=3.1), self.slow(to=1)):
+            self.assert_fault(story, "ran again for no reason")
+        # It waits no more since the server was killed before.
+        story = self.slow()
+        story.blow(Kind.KILL, 2.95, 2.97)
+        self.assert_fault(story, "ran again for no reason")
+
     def test_again_because_another_server_died(self) -> None:
         story = Story(servers=2, lease=2.0)
         job = story.submit(b"H:1")

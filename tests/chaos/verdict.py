@@ -290,9 +290,7 @@ class _Judge:
             return _AGAIN.get(before.outcome) if before.outcome else None
         done = before.confirmed or before.over
         for blow in self._blows.fatal(before.server, before.over, after.begin):
-            waited = any(
-                done <= outage.over + RECOVERY for outage in self._blows.outages(before.server, blow.begin)
-            )
+            waited = self._blows.waited(before.server, done, blow)
             if waited or blow.begin - done <= REMOVAL_WINDOW:
                 if not waited:
                     self._verdict.longest_unremoved = max(self._verdict.longest_unremoved, blow.begin - done)
