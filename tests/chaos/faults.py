@@ -33,10 +33,18 @@ class Arena:
     rng: random.Random
     disk: Disk | None = None
     database: PostgreSQL | None = None
+    database_name: str = ""
     files: Path | None = None
     """The folder of a SQLite database."""
     proxies: list[Proxy] = field(default_factory=list)
     """One for each server, in their order, if they are not to reach the database by themselves."""
+
+    def stored_jobs(self) -> int:
+        """How many jobs are in PostgreSQL, whosever they are; 0 without it."""
+        if self.database is None:
+            return 0
+        ((jobs,),) = self.database.run_sql("SELECT count(*) FROM txgearman_job", self.database_name)
+        return int(jobs)
 
     def between(self, least: float, most: float) -> float:
         """A random number of seconds."""

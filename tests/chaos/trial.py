@@ -140,6 +140,7 @@ async def _arena(plan: Plan, ledger: Ledger, rng: random.Random, folder: Path) -
         elif plan.store == "postgresql":
             arena.database = stack.enter_context(await asyncio.to_thread(PostgreSQL))
             url = arena.database.new_database()
+            arena.database_name = url.rpartition("/")[2]
             for number in range(plan.servers):
                 proxy = Proxy(arena.database.port)
                 await proxy.start()
@@ -180,13 +181,15 @@ async def _strike(plan: Plan, arena: Arena, say: Callable[[str], object]) -> Non
 
 
 async def _drain(arena: Arena, crowd: Crowd) -> None:
-    """Wait until the servers have no job left, and none comes."""
+    """Wait until the servers and their database have no job left, and none comes. Those of a server that was
+    killed are in the database alone until another one takes them over."""
     quiet = QUIET + 2 * arena.ledger.lease
     now = time.monotonic()
     empty_since: float | None = None
     give_up = now + DRAIN_LIMIT
     while empty_since is None or (crowd.undone and now < empty_since + quiet):
         left = sum([await server.jobs() for server in arena.servers])
+        left = left or await asyncio.to_thread(arena.stored_jobs)
         now = time.monotonic()
         if left:
             empty_since = None
