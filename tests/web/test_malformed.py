@@ -55,10 +55,10 @@ class Wire:
         self.exchange = Exchange(web, "127.0.0.1")
         self.exchange.send(data)
         self.raw = self.exchange.transport.value()
-        answer = HTTPResponse(_Socket(self.raw), method=method)  # type: ignore[arg-type]
         self.status = 0
         if self.raw:
-            answer.begin()
+            with HTTPResponse(_Socket(self.raw), method=method) as answer:  # type: ignore[arg-type]
+                answer.begin()
             self.status = answer.status
             self.headers = {name.lower(): value for name, value in answer.getheaders() if name != "Date"}
             self.rest = self.raw.partition(b"\r\n\r\n")[2]
