@@ -23,6 +23,9 @@ JOBS: Final = 150
 """Jobs of each server."""
 JOB_SECONDS: Final = 0.01
 GIVE_UP: Final = 90.0
+TRIES: Final = 5
+"""Runs until one in which no server loses its lease but the one that is killed. A busy machine may keep a
+server from renewing it, whose worker then goes on while others have the slot."""
 
 
 class Site:
@@ -80,7 +83,8 @@ class Site:
 
 @needs_postgresql
 class LimitTests(SynchronousTestCase):
-    def setUp(self) -> None:
+    def start_anew(self) -> None:
+        """Servers on a database without jobs."""
         folder = tempfile.TemporaryDirectory(prefix="txgearman-limits-")
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
@@ -94,10 +98,20 @@ class LimitTests(SynchronousTestCase):
             self.addCleanup(site.server.end)
 
     def test_all_queues_are_drained_one_job_at_a_time_though_a_server_is_killed(self) -> None:
-        asyncio.run(self.play())
+        for _ in range(TRIES):
+            self.start_anew()
+            killed, slot_ends = asyncio.run(self.play())
+            if not any(site.server.lost_leases() for site in self.sites):
+                break
+            for site in self.sites:
+                site.server.end()
+        else:
+            self.fail(f"{TRIES} times a server could not renew its lease")
         runs = sorted(run for site in self.sites for run in site.runs)
         for (_, ended, first), (began, _, second) in itertools.pairwise(runs):
             self.assertLessEqual(ended, began, (first, second))
+        began = min(began for site in self.sites[1:] for began, _, _ in site.runs if began > killed)
+        self.assertGreater(began, slot_ends, "the slot is the killed server's until its lease ends")
         done = {data for _, _, data in runs}
         self.assertEqual(len(done), 3 * JOBS)
         # What ran at the kill runs again, and what had not been removed yet.
@@ -107,7 +121,8 @@ class LimitTests(SynchronousTestCase):
         for site in self.sites:
             self.assertEqual(site.server.tracebacks(), [])
 
-    async def play(self) -> None:
+    async def play(self) -> tuple[float, float]:
+        """Have the jobs done; returns when a server was killed, and when its slot becomes free."""
         for site in self.sites:
             await site.server.start()
         for site in self.sites:
@@ -122,13 +137,12 @@ class LimitTests(SynchronousTestCase):
             victim.kill()
             killed = time.monotonic()
             workers[0].cancel()
+            slot_ends = self.lease_of_the_slot()
             done = {data for site in self.sites for _, _, data in site.runs}
             self.assertLess(len(done), 3 * JOBS)
             await self.wait_until(
                 lambda: len({data for site in self.sites for _, _, data in site.runs}) == 3 * JOBS
             )
-            following = min(run for site in self.sites[1:] for run in site.runs if run[0] > killed)
-            self.assertGreater(following[0] - killed, LEASE / 3, "the slot is the killed server's until then")
             for site in self.sites[1:]:
                 while await site.server.jobs():
                     await asyncio.sleep(0.05)
@@ -137,6 +151,17 @@ class LimitTests(SynchronousTestCase):
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
+        return killed, slot_ends
+
+    def lease_of_the_slot(self) -> float:
+        """When the lease ends of the server that has the slot, by the monotonic clock."""
+        now = time.monotonic()
+        ahead = time.time() - now
+        with connected(self.url) as connection:
+            ((lease_end,),) = connection.execute(
+                "SELECT lease_end FROM txgearman_server JOIN txgearman_slot ON owner = number"
+            ).fetchall()
+        return float(lease_end) - ahead
 
     async def wait_until(self, done: Callable[[], bool]) -> None:
         give_up = time.monotonic() + GIVE_UP
