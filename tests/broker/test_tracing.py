@@ -47,7 +47,7 @@ class FollowerNotes:
         self.notes.append(("ended", attempts, _round(when), ending))
 
 
-class Ledger(FollowerNotes):
+class StepChecker(FollowerNotes):
     """Knows for each job where its way has come to, and fails where a step does not begin there."""
 
     def __init__(self) -> None:
@@ -346,12 +346,12 @@ class WalkTests(SynchronousTestCase):
     def test_long_walks(self) -> None:
         endings: set[int | None] = set()
         for number, policy in enumerate(POLICIES):
-            ledger = Ledger()
-            walk = Walk(policy, 5000 + number, ledger)
+            checker = StepChecker()
+            walk = Walk(policy, 5000 + number, checker)
             walk.go(300)
             self.assertEqual(ways(walk.pair.broker), 0)
-            self.assertEqual([handle for handle, at in ledger.at.items() if at is not None], [])
-            self.assertEqual(len(ledger.endings), len(ledger.at) + ledger.revived)
-            endings |= set(ledger.endings)
+            self.assertEqual([handle for handle, at in checker.at.items() if at is not None], [])
+            self.assertEqual(len(checker.endings), len(checker.at) + checker.revived)
+            endings |= set(checker.endings)
         expected = {None, *Outcome} - {Outcome.NOT_SAVED, Outcome.TAKEN_OVER}
         self.assertEqual(endings, expected)

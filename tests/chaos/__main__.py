@@ -138,11 +138,11 @@ def told(report: Report) -> list[str]:
     lines.append(f"{'seconds'.ljust(width)}  {report.seconds:9.1f}")
     lines.append(f"longest time from a job's end to a death that undid it: {verdict.longest_unremoved:.3f} s")
     if not verdict.ok:
-        begin = report.ledger.begin
+        begin = report.history.begin
         lines += [
             f"{blow.begin - begin:8.3f} to {blow.over - begin:8.3f} s  {blow.kind}"
             f"{'' if blow.server is None else f', server {blow.server}'}"
-            for blow in report.ledger.blows
+            for blow in report.history.blows
         ]
     for kind, texts in verdict.faults.items():
         lines.append(f"FAULT: {kind}: {len(texts)}")

@@ -1,4 +1,4 @@
-"""The clients and workers of a run. They note everything in the ledger, and survive what is broken.
+"""The clients and workers of a run. They note everything in the history, and survive what is broken.
 
 They speak the protocol by hand on asyncio. Clients never submit a job again: what happened to it stays
 visible. Some workers die in the middle of a job, and some go on behind a lost connection, as real ones do.
@@ -16,14 +16,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.chaos.ledger import (
+from tests.chaos.history import (
     ATTEMPTS,
     KEPT,
     KEYED,
     LIMITED,
     ONCE,
     Cancel,
-    Ledger,
+    History,
     Outcome,
     Result,
     Submission,
@@ -122,8 +122,8 @@ class Load:
 class Crowd:
     """All clients and workers of a run, on servers at `ports`. `idle` says that nobody need be served."""
 
-    def __init__(self, ledger: Ledger, ports: Sequence[int], load: Load, rng: random.Random) -> None:
-        self._ledger = ledger
+    def __init__(self, history: History, ports: Sequence[int], load: Load, rng: random.Random) -> None:
+        self._history = history
         self._ports = ports
         self._load = load
         self._rng = rng
@@ -185,8 +185,8 @@ class Crowd:
             except (EOFError, OSError):
                 pass
             except Disorder as disorder:
-                when = time.monotonic() - self._ledger.begin
-                self._ledger.disorders.append(f"{when:.3f}: {role.__name__} on server {server}: {disorder}")
+                when = time.monotonic() - self._history.begin
+                self._history.disorders.append(f"{when:.3f}: {role.__name__} on server {server}: {disorder}")
             finally:
                 writer.transport.abort()
             # Workers stay with their server, so that each has some.
@@ -237,24 +237,24 @@ class Crowd:
         if function == KEYED:
             unique = b"%d:%x" % (rng.randrange(KEYS), rng.getrandbits(64))
         elif function == ONCE:
-            fresh = int(time.monotonic() - self._ledger.begin) * ONCE_FRESH
+            fresh = int(time.monotonic() - self._history.begin) * ONCE_FRESH
             unique = b"once-%d" % (fresh + rng.randrange(ONCE_UNIQUES))
         slow = rng.random() * load.slow if rng.random() < load.slow_share else 0.0
         if function in (LIMITED, KEYED):
             slow = rng.random() * LIMITED_SECONDS
         size = load.large if rng.random() < load.large_share else rng.randrange(load.size)
         if rng.random() < load.epoch_share:
-            # In this order: a pause between the two makes the time on the ledger's clock too early, and finds
-            # no fault.
+            # In this order: a pause between the two makes the time on the history's clock too early, and
+            # finds no fault.
             now = time.monotonic()
             wall_time = time.time()
             run_at = int(wall_time) + rng.randint(0, EPOCH_WITHIN)
             here = now + run_at - wall_time
-            submission = self._ledger.submit(server, function, unique, "normal", here)
+            submission = self._history.submit(server, function, unique, "normal", here)
             data = _data(submission.payload, slow, size)
             return submission, request(Type.SUBMIT_JOB_EPOCH, function, unique, b"%d" % run_at, data)
         priority = rng.choice(tuple(SUBMITS))
-        submission = self._ledger.submit(server, function, unique, priority)
+        submission = self._history.submit(server, function, unique, priority)
         data = _data(submission.payload, slow, size)
         return submission, request(SUBMITS[priority], function, unique, data)
 
@@ -320,7 +320,7 @@ class Crowd:
         of, state, _, data = body.split(b"\0", 3)
         if of != handle:
             raise Disorder(f"the result of {of!r} as that of {handle!r}")
-        self._ledger.results.append(
+        self._history.results.append(
             Result(handle, server, asked, time.monotonic(), state.decode(), data, last)
         )
 
@@ -341,7 +341,7 @@ class Crowd:
     async def _cancel(self, handle: bytes, server: int) -> None:
         reader, writer = await asyncio.open_connection(HOST, self._ports[server])
         cancel = Cancel(handle, server, time.monotonic())
-        self._ledger.cancels.append(cancel)
+        self._history.cancels.append(cancel)
         try:
             writer.write(b"cancel job %s\r\n" % handle)
             line = await reader.readline()
@@ -350,7 +350,7 @@ class Crowd:
                 self.undone.discard(handle)
                 self._done.add(handle)
             elif line:
-                self._ledger.cancels.remove(cancel)
+                self._history.cancels.remove(cancel)
         finally:
             writer.transport.abort()
 
@@ -400,7 +400,7 @@ class Crowd:
         payload, milliseconds = _read(data)
         hears = number % 2 == 0
         turn = Turn(payload, handle, number, server, time.monotonic(), outcome=Outcome.ABANDONED, hears=hears)
-        self._ledger.turns.append(turn)
+        self._history.turns.append(turn)
         goes_on = rng.random() < 0.5
         dies = rng.random() < self._load.death_share
         turn.failed = self._is_doomed(payload) or rng.random() < self._load.fail_share

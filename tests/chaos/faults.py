@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.chaos.ledger import Blow, Kind, Ledger
+from tests.chaos.history import Blow, History, Kind
 from tests.chaos.power import lose_unsynced
 from tests.chaos.proxy import Mode, Proxy
 from tests.databases import PostgreSQL
@@ -28,7 +28,7 @@ FULL_SECONDS: Final = (0.2, 1.5)
 class Arena:
     """What there is to break."""
 
-    ledger: Ledger
+    history: History
     servers: list[Server]
     rng: random.Random
     disk: Disk | None = None
@@ -75,7 +75,7 @@ class Disk:
 async def kill(arena: Arena) -> None:
     """One server dies; it is started again at once, or a little later."""
     server = arena.rng.choice(arena.servers)
-    blow = arena.ledger.strike(Kind.KILL, server.number)
+    blow = arena.history.strike(Kind.KILL, server.number)
     server.kill()
     await asyncio.sleep(arena.rng.choice((0.0, arena.between(0.0, 0.5))))
     await _start(server, blow)
@@ -85,7 +85,7 @@ async def kill_all(arena: Arena) -> None:
     """All servers die at once, and are started at the same time."""
     blows = []
     for server in arena.servers:
-        blows.append(arena.ledger.strike(Kind.KILL, server.number))
+        blows.append(arena.history.strike(Kind.KILL, server.number))
         server.kill()
     await asyncio.gather(*map(_start, arena.servers, blows))
 
@@ -93,7 +93,7 @@ async def kill_all(arena: Arena) -> None:
 async def stop(arena: Arena) -> None:
     """One server is ended by SIGTERM, under load, and started again."""
     server = arena.rng.choice(arena.servers)
-    blow = arena.ledger.strike(Kind.STOP, server.number)
+    blow = arena.history.strike(Kind.STOP, server.number)
     await server.stop()
     await _start(server, blow)
 
@@ -101,7 +101,7 @@ async def stop(arena: Arena) -> None:
 async def pause(arena: Arena) -> None:
     """One server stands still."""
     server = arena.rng.choice(arena.servers)
-    blow = arena.ledger.strike(Kind.PAUSE, server.number)
+    blow = arena.history.strike(Kind.PAUSE, server.number)
     server.pause()
     await _go_on(arena, server, blow)
 
@@ -109,14 +109,14 @@ async def pause(arena: Arena) -> None:
 async def pause_giving(arena: Arena) -> None:
     """The same, with a job that was given to a worker and is still to be sent."""
     server = arena.rng.choice(arena.servers)
-    blow = arena.ledger.strike(Kind.PAUSE, server.number)
+    blow = arena.history.strike(Kind.PAUSE, server.number)
     await server.pause_when_giving()
     await _go_on(arena, server, blow)
 
 
 async def _go_on(arena: Arena, server: Server, blow: Blow) -> None:
     """Let one that is paused go on: where it has a lease, behind the end of that more often than not."""
-    lease = arena.ledger.lease
+    lease = arena.history.lease
     try:
         await asyncio.sleep(arena.between(0.5 * lease, 2.0 * lease) if lease else arena.between(0.1, 1.5))
     finally:
@@ -127,7 +127,7 @@ async def _go_on(arena: Arena, server: Server, blow: Blow) -> None:
 
 async def full(arena: Arena) -> None:
     """There is no room left for the store."""
-    blow = arena.ledger.strike(Kind.FULL)
+    blow = arena.history.strike(Kind.FULL)
     try:
         if arena.disk is not None:
             arena.disk.fill()
@@ -148,7 +148,7 @@ async def power(arena: Arena) -> None:
     """The machine loses its power: the server dies, and what it had not synced is not on the disk."""
     assert arena.files is not None
     (server,) = arena.servers
-    blow = arena.ledger.strike(Kind.POWER, server.number)
+    blow = arena.history.strike(Kind.POWER, server.number)
     server.kill()
     blow.unsynced = lose_unsynced(arena.files, arena.rng)
     await _start(server, blow)
@@ -157,7 +157,7 @@ async def power(arena: Arena) -> None:
 async def database(arena: Arena) -> None:
     """The database dies, all its processes at once, and is started again."""
     assert arena.database is not None
-    blow = arena.ledger.strike(Kind.DATABASE)
+    blow = arena.history.strike(Kind.DATABASE)
     await asyncio.to_thread(arena.database.kill)
     await asyncio.sleep(arena.rng.choice((0.0, arena.between(0.0, 1.0))))
     await asyncio.to_thread(arena.database.start)
@@ -167,12 +167,12 @@ async def database(arena: Arena) -> None:
 async def database_and_kill(arena: Arena) -> None:
     """The database dies, and while it is away so do all servers."""
     assert arena.database is not None
-    blow = arena.ledger.strike(Kind.DATABASE)
+    blow = arena.history.strike(Kind.DATABASE)
     await asyncio.to_thread(arena.database.kill)
     await asyncio.sleep(arena.between(0.0, 0.3))
     deaths = []
     for server in arena.servers:
-        deaths.append(arena.ledger.strike(Kind.KILL, server.number))
+        deaths.append(arena.history.strike(Kind.KILL, server.number))
         server.kill()
     await asyncio.to_thread(arena.database.start)
     blow.heal()
@@ -197,12 +197,12 @@ async def deaf(arena: Arena) -> None:
 async def _meddle(arena: Arena, kind: Kind, mode: Mode) -> None:
     server = arena.rng.choice(arena.servers)
     proxy = arena.proxies[server.number]
-    blow = arena.ledger.strike(kind, server.number)
+    blow = arena.history.strike(kind, server.number)
     proxy.turn(mode)
-    await asyncio.sleep(arena.rng.choice((0.05, arena.between(0.0, 1.5), 2 * arena.ledger.lease)))
+    await asyncio.sleep(arena.rng.choice((0.05, arena.between(0.0, 1.5), 2 * arena.history.lease)))
     if arena.rng.random() < 0.2:
         # What it was about to take back when the connection returns is forgotten.
-        death = arena.ledger.strike(Kind.KILL, server.number)
+        death = arena.history.strike(Kind.KILL, server.number)
         server.kill()
         proxy.turn(Mode.PASS)
         blow.heal()

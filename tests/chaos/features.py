@@ -1,7 +1,8 @@
 """What a run must keep to beside its jobs: limits, cancels, results and uniques that are kept.
 
-Pure functions of its ledger, as all of the verdict. A fault is excused by what docs/limits.rst, stopping.rst,
-results.rst and types_of_jobs.rst name, and by durability.rst: what was not committed when a server fell.
+Pure functions of its history, as all of the verdict. A fault is excused by what docs/limits.rst,
+stopping.rst, results.rst and types_of_jobs.rst name, and by durability.rst: what was not committed when a
+server fell.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from tests.chaos.blows import Blows
-from tests.chaos.ledger import (
+from tests.chaos.history import (
     KEPT,
     KEYED,
     LIMITED,
@@ -19,7 +20,7 @@ from tests.chaos.ledger import (
     ONCE,
     UNIQUE_IS_DATA,
     Cancel,
-    Ledger,
+    History,
     Outcome,
     Result,
     Submission,
@@ -36,24 +37,24 @@ class Features:
     """The checks, on the same indexes as the verdict's.
 
     Args:
-        ledger: What happened.
+        history: What happened.
         blows: What was done to the servers.
         by_handle: The turns at each job, in the order in which they began.
         unanswered: Seconds after which what was not answered has been handled, or never is.
     """
 
     def __init__(
-        self, ledger: Ledger, blows: Blows, by_handle: Mapping[bytes, list[Turn]], unanswered: float
+        self, history: History, blows: Blows, by_handle: Mapping[bytes, list[Turn]], unanswered: float
     ) -> None:
-        self._ledger = ledger
+        self._history = history
         self._blows = blows
         self._by_handle = by_handle
         self._unanswered = unanswered
         self._cancels: dict[bytes, list[Cancel]] = defaultdict(list)
-        for cancel in ledger.cancels:
+        for cancel in history.cancels:
             self._cancels[cancel.handle].append(cancel)
         self._results: dict[bytes, list[Result]] = defaultdict(list)
-        for result in ledger.results:
+        for result in history.results:
             self._results[result.handle].append(result)
 
     def check(
@@ -72,31 +73,31 @@ class Features:
                 peak, excess = self._at_once(turns, most)
                 counts[f"most at once, {limited}"] = max(counts[f"most at once, {limited}"], peak)
                 for turn in excess:
-                    fault("above the limit", told(self._ledger.submissions[turn.payload]))
+                    fault("above the limit", told(self._history.submissions[turn.payload]))
         for handle in self._cancels:
             for cancel in self._cancels[handle]:
                 counts["cancelled" if cancel.answered else "cancelled, perhaps"] += 1
             for kind, turn in self._cancelled_all_the_same(handle):
-                fault(kind, told(self._ledger.submissions[turn.payload]))
+                fault(kind, told(self._history.submissions[turn.payload]))
         counts["turns that were stopped"] = sum(
-            turn.outcome is Outcome.STOPPED for turn in self._ledger.turns
+            turn.outcome is Outcome.STOPPED for turn in self._history.turns
         )
         for kind, handle in self._wrong_results():
             turns = self._by_handle.get(handle, ())
-            jobs = [told(self._ledger.submissions[turn.payload]) for turn in turns[:1]]
+            jobs = [told(self._history.submissions[turn.payload]) for turn in turns[:1]]
             fault(kind, f"{handle!r}: {' '.join(jobs) or 'no turn'}")
-        for result in self._ledger.results:
+        for result in self._history.results:
             counts[f"results: {result.state}"] += 1
         for before, turn in self._ran_twice():
-            first, second = (told(self._ledger.submissions[one.payload]) for one in (before, turn))
+            first, second = (told(self._history.submissions[one.payload]) for one in (before, turn))
             fault("ran though its unique was kept", f"{second}; before that {first}")
 
     # -- limits -------------------------------------------------------------------------------------
 
     def _turns_by(self, function: bytes, key: Callable[[Submission], bytes]) -> dict[bytes, list[Turn]]:
         found: dict[bytes, list[Turn]] = defaultdict(list)
-        for turn in self._ledger.turns:
-            job = self._ledger.submissions.get(turn.payload)
+        for turn in self._history.turns:
+            job = self._history.submissions.get(turn.payload)
             if job is not None and job.function == function:
                 found[key(job)].append(turn)
         return found
@@ -176,8 +177,8 @@ class Features:
     def _was_wanted_again(self, handle: bytes, since: float, turn: Turn, not_by: int | None = None) -> bool:
         """Whether another server may have answered a submit with this job at its end: a late duplicate.
         `not_by` is a server that cannot have."""
-        job = self._ledger.submissions[turn.payload]
-        if self._ledger.servers == 1 or job.unique in (b"", UNIQUE_IS_DATA):
+        job = self._history.submissions[turn.payload]
+        if self._history.servers == 1 or job.unique in (b"", UNIQUE_IS_DATA):
             return False
         return any(
             other is not job
@@ -186,14 +187,14 @@ class Features:
             and other.handle in (handle, None)
             and other.sent <= turn.begin
             and (other.answered or turn.begin) >= since - NOTICING
-            for other in self._ledger.submissions.values()
+            for other in self._history.submissions.values()
         )
 
     # -- results ------------------------------------------------------------------------------------
 
     def _wrong_results(self) -> Iterator[tuple[str, bytes]]:
         """The jobs of which a server has said what cannot be, or has nothing left."""
-        for submission in self._ledger.submissions.values():
+        for submission in self._history.submissions.values():
             if submission.function == KEPT and submission.handle is not None:
                 yield from self._wrong_results_of(submission, submission.handle)
 
@@ -208,7 +209,7 @@ class Features:
                 later = [turn for turn in turns if turn.begin > result.answered + NOTICING]
                 if later and not self._was_wanted_again(handle, result.asked, later[0]):
                     yield "ran behind its result", handle
-            elif cancelled or handle in self._ledger.dead:
+            elif cancelled or handle in self._history.dead:
                 continue
             elif result.last or (result.state in ("unknown", "gone") and accepted < result.asked):
                 yield "a job without its result", handle
@@ -234,7 +235,7 @@ class Features:
         committed the first job is there still, and the second is coalesced with it."""
         if before.payload == turn.payload or not before.done or before.confirmed is None:
             return False
-        second = self._ledger.submissions[turn.payload]
+        second = self._history.submissions[turn.payload]
         answered = second.sent if second.answered is None else second.answered
         return (
             second.sent > before.confirmed

@@ -1,10 +1,10 @@
-"""The judge of limits, cancels, results and kept uniques: each way to break them, in ledgers made by hand."""
+"""The judge of limits, cancels, results and kept uniques: each way to break them, in histories by hand."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chaos.ledger import (
+from tests.chaos.history import (
     KEPT,
     KEYED,
     LIMITED,
@@ -67,12 +67,12 @@ class FeaturesTest(SynchronousTestCase):
 
     def test_a_worker_that_goes_on_without_its_connection(self) -> None:
         story = self.at_once(KEYED, (2, 5), (4, 6), unique=b"a")
-        story.ledger.turns[0].lost = 3.0
+        story.history.turns[0].lost = 3.0
         self.assert_fault(story)
 
     def test_a_worker_that_goes_on_with_a_job_that_was_cancelled(self) -> None:
         story = self.at_once(KEYED, (2, 5), (4, 6), unique=b"a")
-        story.ledger.cancels.append(Cancel(b"H:0", 0, 3.0, 3.1))
+        story.history.cancels.append(Cancel(b"H:0", 0, 3.0, 3.1))
         self.assert_fault(story)
 
     # -- cancels -----------------------------------------------------------------------------------
@@ -81,19 +81,19 @@ class FeaturesTest(SynchronousTestCase):
         for answered in (1.6, None):
             story = Story()
             story.submit(b"H:1")
-            story.ledger.cancels.append(Cancel(b"H:1", 0, 1.5, answered))
+            story.history.cancels.append(Cancel(b"H:1", 0, 1.5, answered))
             self.assert_fault(story)
 
     def test_what_is_submitted_behind_a_cancel_must_run(self) -> None:
         story = Story()
         story.submit(b"H:1", at=2.0)
-        story.ledger.cancels.append(Cancel(b"H:1", 0, 1.5, 1.6))
+        story.history.cancels.append(Cancel(b"H:1", 0, 1.5, 1.6))
         self.assert_fault(story, "lost")
 
     def test_cancelled_it_must_not_run(self) -> None:
         story = Story()
         job = story.submit(b"H:1")
-        story.ledger.cancels.append(Cancel(b"H:1", 0, 1.5, 1.6))
+        story.history.cancels.append(Cancel(b"H:1", 0, 1.5, 1.6))
         story.turn(job, 3, 4)
         self.assert_fault(story, "ran though cancelled")
 
@@ -101,7 +101,7 @@ class FeaturesTest(SynchronousTestCase):
         story = Story()
         job = story.submit(b"H:1")
         story.turn(job, 1.4, 2).failed = True
-        story.ledger.cancels.append(Cancel(b"H:1", 0, 1.5, 1.6))
+        story.history.cancels.append(Cancel(b"H:1", 0, 1.5, 1.6))
         story.turn(job, 3, 4)
         self.assert_fault(story, "ran though cancelled")
 
@@ -109,7 +109,7 @@ class FeaturesTest(SynchronousTestCase):
         for fall, kinds in ((1.62, []), (9.0, ["ran though cancelled"])):
             story = Story()
             job = story.submit(b"H:1")
-            story.ledger.cancels.append(Cancel(b"H:1", 0, 1.5, 1.6))
+            story.history.cancels.append(Cancel(b"H:1", 0, 1.5, 1.6))
             story.blow(Kind.KILL, fall, fall + 0.5)
             story.turn(job, fall + 1, fall + 2)
             self.assert_fault(story, *kinds)
@@ -118,7 +118,7 @@ class FeaturesTest(SynchronousTestCase):
         for servers, kinds in ((2, []), (1, ["ran though cancelled"])):
             story = Story(servers)
             job = story.submit(b"H:1", unique=b"u")
-            story.ledger.cancels.append(Cancel(b"H:1", 0, 1.5, 1.6))
+            story.history.cancels.append(Cancel(b"H:1", 0, 1.5, 1.6))
             story.submit(b"H:1", at=1.59, unique=b"u", server=servers - 1)
             story.turn(job, 3, 4)
             self.assert_fault(story, *kinds)
@@ -132,7 +132,7 @@ class FeaturesTest(SynchronousTestCase):
             story = Story()
             turn = story.turn(story.submit(b"H:1"), 2, 5, outcome)
             turn.hears = hears
-            story.ledger.cancels.append(Cancel(b"H:1", 0, 3.0, 3.1))
+            story.history.cancels.append(Cancel(b"H:1", 0, 3.0, 3.1))
             self.assert_fault(story, *kinds)
 
     # -- results -----------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class FeaturesTest(SynchronousTestCase):
         """A job that is done at 3, and what is said of its result."""
         story = Story()
         story.turn(self.submit(story, KEPT, b"H:1"), 2, 3)
-        story.ledger.results.append(Result(b"H:1", 0, asked, asked + 0.1, state, data, last))
+        story.history.results.append(Result(b"H:1", 0, asked, asked + 0.1, state, data, last))
         return story
 
     def test_it_is_there(self) -> None:
@@ -161,13 +161,13 @@ class FeaturesTest(SynchronousTestCase):
 
     def test_a_cancelled_or_dead_job_has_none(self) -> None:
         story = self.result("gone")
-        story.ledger.cancels.append(Cancel(b"H:1", 0, 2.5, 2.6))
+        story.history.cancels.append(Cancel(b"H:1", 0, 2.5, 2.6))
         self.assert_fault(story)
 
     def test_behind_its_result_a_job_does_not_run(self) -> None:
         story = self.result("completed", result_of(1), asked=3.1)
         story.blow(Kind.KILL, 3.05, 3.5)
-        story.turn(story.ledger.submissions[1], 4, 5)
+        story.turn(story.history.submissions[1], 4, 5)
         self.assert_fault(story, "ran behind its result")
 
     # -- uniques that are kept ---------------------------------------------------------------------
@@ -187,7 +187,7 @@ class FeaturesTest(SynchronousTestCase):
 
     def test_where_the_first_one_was_not_completed(self) -> None:
         story = self.twice(at=3.5)
-        story.ledger.turns[0].failed = True
+        story.history.turns[0].failed = True
         self.assertNotIn("ran though its unique was kept", story.judge().faults)
 
     def test_no_fall_of_the_server_excuses_it(self) -> None:

@@ -39,7 +39,7 @@ class Trials(SynchronousTestCase):
         """Nothing was broken that was promised, and enough was tried."""
         table = "\n".join(told(report))
         self.assertTrue(report.verdict.ok, table)
-        self.assertGreaterEqual(len(report.ledger.blows), blows, table)
+        self.assertGreaterEqual(len(report.history.blows), blows, table)
         self.assertGreaterEqual(report.verdict.counts["acknowledged"], jobs, table)
         for tried in TRIED:
             self.assertTrue(report.verdict.counts[tried], table)

@@ -1,10 +1,10 @@
-"""The judge: each way to break a promise, in ledgers written by hand."""
+"""The judge: each way to break a promise, in histories written by hand."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chaos.ledger import Blow, Cancel, Kind, Ledger, Outcome, Submission, Turn
+from tests.chaos.history import Blow, Cancel, History, Kind, Outcome, Submission, Turn
 from tests.chaos.verdict import (
     HELD_CANCELLED,
     HELD_TWICE,
@@ -17,10 +17,10 @@ from tests.chaos.verdict import (
 
 
 class Story:
-    """A ledger whose times are given; all counts from 0."""
+    """A history whose times are given; all counts from 0."""
 
     def __init__(self, servers: int = 1, lease: float = 0.0) -> None:
-        self.ledger = Ledger(servers, lease, begin=0.0)
+        self.history = History(servers, lease, begin=0.0)
 
     def submit(
         self,
@@ -31,7 +31,7 @@ class Story:
         run_at: float | None = None,
         server: int = 0,
     ) -> Submission:
-        submission = self.ledger.submit(server, b"f", unique, run_at=run_at)
+        submission = self.history.submit(server, b"f", unique, run_at=run_at)
         submission.sent = at
         submission.handle, submission.error = handle, error
         if handle or error:
@@ -49,14 +49,14 @@ class Story:
         handle = submission.handle or b"H:unknown"
         turn = Turn(submission.payload, handle, 0, server, begin, end, outcome)
         turn.confirmed = end if outcome is Outcome.ACCEPTED else None
-        self.ledger.turns.append(turn)
+        self.history.turns.append(turn)
         return turn
 
     def blow(self, kind: Kind, begin: float, end: float, server: int | None = 0) -> None:
-        self.ledger.blows.append(Blow(kind, server, begin, end))
+        self.history.blows.append(Blow(kind, server, begin, end))
 
     def judge(self) -> Verdict:
-        return judge(self.ledger)
+        return judge(self.history)
 
 
 class VerdictTest(SynchronousTestCase):
@@ -126,14 +126,14 @@ class VerdictTest(SynchronousTestCase):
 
     def test_dead_when_all_attempts_failed(self) -> None:
         story = self.failing(2, 3)
-        story.ledger.dead[b"H:1"] = 1
+        story.history.dead[b"H:1"] = 1
         verdict = story.judge()
         self.assertEqual((verdict.faults, verdict.again), ({}, {RETRIED: 1}))
         self.assertEqual(verdict.counts["acknowledged, and dead"], 1)
 
     def test_done_when_it_was_retried(self) -> None:
         story = self.failing(2)
-        story.turn(story.ledger.submissions[1], 3, 4)
+        story.turn(story.history.submissions[1], 3, 4)
         self.assertTrue(story.judge().ok)
 
     def test_failed_and_not_dead_is_lost(self) -> None:
@@ -141,25 +141,25 @@ class VerdictTest(SynchronousTestCase):
 
     def test_dead_with_attempts_left(self) -> None:
         story = self.failing(2)
-        story.ledger.dead[b"H:1"] = 1
+        story.history.dead[b"H:1"] = 1
         self.assert_fault(story, "dead with attempts left")
 
     def test_dead_twice_and_alive(self) -> None:
         story = self.failing(2, 3)
-        story.ledger.dead[b"H:1"] = 2
-        story.ledger.alive.add(b"H:1")
+        story.history.dead[b"H:1"] = 2
+        story.history.alive.add(b"H:1")
         self.assert_fault(story, "dead twice", "dead and alive")
 
     def test_dead_and_done(self) -> None:
         story = self.failing(2, 3)
         story.blow(Kind.KILL, 3.6, 4)
-        story.turn(story.ledger.submissions[1], 5, 6)
-        story.ledger.dead[b"H:1"] = 1
+        story.turn(story.history.submissions[1], 5, 6)
+        story.history.dead[b"H:1"] = 1
         self.assert_fault(story, "dead, and done after all")
 
     def test_more_attempts_than_there_are(self) -> None:
         story = self.failing(2, 3, 4)
-        story.ledger.dead[b"H:1"] = 1
+        story.history.dead[b"H:1"] = 1
         self.assert_fault(story, "ran again for no reason")
 
     def test_more_attempts_where_the_server_fell_ahead_of_a_commit(self) -> None:
@@ -167,12 +167,12 @@ class VerdictTest(SynchronousTestCase):
         for fall in (2.6, 3.6):
             story = self.failing(2, 3, 4)
             story.blow(Kind.KILL, fall, fall + 0.2)
-            story.ledger.dead[b"H:1"] = 1
+            story.history.dead[b"H:1"] = 1
             self.assertEqual(story.judge().faults, {})
 
     def test_retried_ahead_of_its_time(self) -> None:
         story = self.failing(2, 2.6)
-        story.ledger.dead[b"H:1"] = 1
+        story.history.dead[b"H:1"] = 1
         self.assert_fault(story, "retried ahead of its time")
 
     # -- jobs that were joined ---------------------------------------------------------------------
@@ -418,7 +418,7 @@ class VerdictTest(SynchronousTestCase):
         story = Story(servers=2, lease=2.0)
         job = story.submit(b"H:1", unique=b"u")
         story.turn(job, 2, until, outcome).hears = hears
-        story.ledger.cancels.append(Cancel(b"H:1", by, cancelled, cancelled + 0.01))
+        story.history.cancels.append(Cancel(b"H:1", by, cancelled, cancelled + 0.01))
         story.submit(b"H:1", at=equal_at, unique=b"u", server=equal_to)
         story.turn(job, 3, 4)
         return story
@@ -462,7 +462,7 @@ class VerdictTest(SynchronousTestCase):
         story.turn(job, 2, 3)
         story.blow(Kind.KILL, 3.01, 3.5)
         story.turn(job, 9, 10)
-        story.ledger.settled = 8.0
+        story.history.settled = 8.0
         self.assert_fault(story, "ran behind a clean stop")
 
     def test_job_of_nobody(self) -> None:
@@ -472,5 +472,5 @@ class VerdictTest(SynchronousTestCase):
 
     def test_disorder(self) -> None:
         story = Story()
-        story.ledger.disorders.append("NO_JOB as the answer to a submit")
+        story.history.disorders.append("NO_JOB as the answer to a submit")
         self.assert_fault(story, "a packet that may not be")

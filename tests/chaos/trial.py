@@ -17,7 +17,7 @@ from typing import Final
 
 from tests.chaos.crowd import Crowd, Load
 from tests.chaos.faults import FAULTS, Arena, Disk
-from tests.chaos.ledger import ATTEMPTS, BACKOFF, CONFIGURATION, Blow, Kind, Ledger
+from tests.chaos.history import ATTEMPTS, BACKOFF, CONFIGURATION, Blow, History, Kind
 from tests.chaos.power import library
 from tests.chaos.proxy import Proxy
 from tests.chaos.verdict import Verdict, judge
@@ -73,7 +73,7 @@ class Report:
     """What came of a plan. `starts` counts starts of servers."""
 
     plan: Plan
-    ledger: Ledger
+    history: History
     verdict: Verdict
     seconds: float
     starts: int
@@ -86,14 +86,14 @@ def run(plan: Plan, say: Callable[[str], object] = lambda _: None) -> Report:
 
 async def _run(plan: Plan, say: Callable[[str], object]) -> Report:
     async with contextlib.AsyncExitStack() as stack:
-        ledger = Ledger(plan.servers, plan.lease if plan.store == "postgresql" else 0.0)
+        history = History(plan.servers, plan.lease if plan.store == "postgresql" else 0.0)
         rng = random.Random(plan.seed)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="txgearman-chaos-")))
-        arena = await stack.enter_async_context(_arena(plan, ledger, rng, folder))
+        arena = await stack.enter_async_context(_arena(plan, history, rng, folder))
         await asyncio.gather(*(server.start() for server in arena.servers))
         # Its own generator, or how often it draws would depend on timing and change the blows.
         crowd = Crowd(
-            ledger, [server.port for server in arena.servers], plan.load, random.Random(plan.seed + 1)
+            history, [server.port for server in arena.servers], plan.load, random.Random(plan.seed + 1)
         )
         crowd.start()
         await _strike(plan, arena, say)
@@ -111,21 +111,21 @@ async def _run(plan: Plan, say: Callable[[str], object]) -> Report:
             for when in server.lost_leases():
                 # It is written down to the second, some time after the lease's end.
                 begin, end = when - plan.lease, when + 1.0
-                ledger.blows.append(Blow(Kind.LEASE, server.number, begin, end))
-            ledger.disorders.extend(f"server {server.number} logged {text}" for text in server.tracebacks())
+                history.blows.append(Blow(Kind.LEASE, server.number, begin, end))
+            history.disorders.extend(f"server {server.number} logged {text}" for text in server.tracebacks())
         return Report(
             plan,
-            ledger,
-            judge(ledger),
-            time.monotonic() - ledger.begin,
+            history,
+            judge(history),
+            time.monotonic() - history.begin,
             sum(server.starts for server in arena.servers),
         )
 
 
 @contextlib.asynccontextmanager
-async def _arena(plan: Plan, ledger: Ledger, rng: random.Random, folder: Path) -> AsyncIterator[Arena]:
+async def _arena(plan: Plan, history: History, rng: random.Random, folder: Path) -> AsyncIterator[Arena]:
     """Everything that the plan breaks; what runs or is mounted behind the body is ended."""
-    arena = Arena(ledger, [], rng)
+    arena = Arena(history, [], rng)
     async with contextlib.AsyncExitStack() as stack:
         nursery = shared_nursery(library() if "power" in plan.faults else None)
         urls = [""] * plan.servers
@@ -175,7 +175,7 @@ async def _strike(plan: Plan, arena: Arena, say: Callable[[str], object]) -> Non
     while (plan.blows is None or dealt < plan.blows) and (give_up is None or time.monotonic() < give_up):
         await asyncio.sleep(arena.between(0.05, plan.calm))
         name = arena.rng.choice(plan.faults)
-        say(f"{time.monotonic() - arena.ledger.begin:8.2f} s  blow {dealt + 1}: {name}")
+        say(f"{time.monotonic() - arena.history.begin:8.2f} s  blow {dealt + 1}: {name}")
         await FAULTS[name](arena)
         dealt += 1
 
@@ -183,7 +183,7 @@ async def _strike(plan: Plan, arena: Arena, say: Callable[[str], object]) -> Non
 async def _drain(arena: Arena, crowd: Crowd) -> None:
     """Wait until the servers and their database have no job left, and none comes. Those of a server that was
     killed are in the database alone until another one takes them over."""
-    quiet = QUIET + 2 * arena.ledger.lease
+    quiet = QUIET + 2 * arena.history.lease
     now = time.monotonic()
     empty_since: float | None = None
     give_up = now + DRAIN_LIMIT
@@ -203,19 +203,19 @@ async def _drain(arena: Arena, crowd: Crowd) -> None:
 async def _look_at_what_is_left(arena: Arena) -> None:
     """Write down which jobs are dead, and which the servers have: those on one database list the same dead
     jobs."""
-    ledger = arena.ledger
+    history = arena.history
     for server in arena.servers:
         rows = (await server.ask("show dead")).encode().split(b"\n")[:-2]
         dead = Counter(row.split(b"\t")[0] for row in rows)
-        if ledger.dead and arena.database is not None and dead != ledger.dead:
-            ledger.disorders.append(f"server {server.number} lists other dead jobs than the others")
-        ledger.dead |= dead
+        if history.dead and arena.database is not None and dead != history.dead:
+            history.disorders.append(f"server {server.number} lists other dead jobs than the others")
+        history.dead |= dead
         rows = (await server.ask("show jobs")).encode().split(b"\n")[:-2]
-        ledger.alive.update(row.split(b"\t")[0] for row in rows)
+        history.alive.update(row.split(b"\t")[0] for row in rows)
 
 
 async def _stop_and_start(arena: Arena) -> None:
     """End all servers as an operator would, and start them again: no job that was done may come back."""
     await asyncio.gather(*(server.stop() for server in arena.servers))
-    arena.ledger.settled = time.monotonic()
+    arena.history.settled = time.monotonic()
     await asyncio.gather(*(server.start() for server in arena.servers))

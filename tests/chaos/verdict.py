@@ -1,4 +1,4 @@
-"""Whether a run kept its promises: a pure function of its ledger.
+"""Whether a run kept its promises: a pure function of its history.
 
 Lost: an acknowledged job that no worker did to its end. Everything else that may not be is a fault too: a
 handle that names two jobs, a job that was never submitted, two workers at one job, a job that ran again for
@@ -15,12 +15,12 @@ from typing import Final
 
 from tests.chaos.blows import RECOVERY, REMOVAL_WINDOW, Blows
 from tests.chaos.features import Features
-from tests.chaos.ledger import (
+from tests.chaos.history import (
     ATTEMPTS,
     BACKOFF,
     UNIQUE_IS_DATA,
+    History,
     Kind,
-    Ledger,
     Outcome,
     Submission,
     Turn,
@@ -34,7 +34,7 @@ UNDER_WAY: Final = 1.0
 """Seconds that a report may be under way to a server that handles it at once, and then cannot answer."""
 
 CLOCKS: Final = 0.05
-"""Seconds by which the wall clock and the ledger's may drift apart in a run."""
+"""Seconds by which the wall clock and the history's may drift apart in a run."""
 
 SHOWN: Final = 20
 """Faults of one kind that are told one by one."""
@@ -68,35 +68,35 @@ class Verdict:
         return not self.faults
 
 
-def judge(ledger: Ledger) -> Verdict:
+def judge(history: History) -> Verdict:
     """Look at everything that happened."""
-    return _Judge(ledger).judge()
+    return _Judge(history).judge()
 
 
 class _Judge:
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, history: History) -> None:
+        self._history = history
         self._verdict = Verdict()
-        self._blows = Blows(ledger)
+        self._blows = Blows(history)
         self._by_handle: dict[bytes, list[Turn]] = defaultdict(list)
         self._by_payload: dict[int, list[Turn]] = defaultdict(list)
         self._told_of: dict[bytes, list[Submission]] = defaultdict(list)
         self._same: dict[tuple[bytes, bytes], list[Submission]] = defaultdict(list)
-        for submission in ledger.submissions.values():
+        for submission in history.submissions.values():
             self._same[submission.function, submission.unique].append(submission)
             if submission.handle is not None:
                 self._told_of[submission.handle].append(submission)
-        for turn in sorted(ledger.turns, key=lambda turn: turn.begin):
+        for turn in sorted(history.turns, key=lambda turn: turn.begin):
             self._by_handle[turn.handle].append(turn)
             self._by_payload[turn.payload].append(turn)
-        pauses = [blow.over - blow.begin for blow in ledger.blows if blow.kind is not Kind.LEASE]
+        pauses = [blow.over - blow.begin for blow in history.blows if blow.kind is not Kind.LEASE]
         self._unanswered = UNDER_WAY + max(pauses, default=0.0)
-        self._features = Features(ledger, self._blows, self._by_handle, self._unanswered)
+        self._features = Features(history, self._blows, self._by_handle, self._unanswered)
 
     def judge(self) -> Verdict:
-        for text in self._ledger.disorders:
+        for text in self._history.disorders:
             self._fault("a packet that may not be", text)
-        for submission in self._ledger.submissions.values():
+        for submission in self._history.submissions.values():
             self._look_at(submission)
         self._check_handles()
         self._check_dead()
@@ -104,20 +104,20 @@ class _Judge:
         for payload, turns in self._by_payload.items():
             self._check_turns(payload, turns)
         counts = self._verdict.counts
-        for blow in self._ledger.blows:
+        for blow in self._history.blows:
             counts[blow.kind] += 1
             if blow.kind is Kind.POWER:
                 counts["writes lost with the power"] += blow.unsynced
             elif blow.kind is Kind.LEASE and not self._blows.is_explained(blow):
                 counts["leases lost without a blow"] += 1
-        counts["turns"] = len(self._ledger.turns)
+        counts["turns"] = len(self._history.turns)
         return self._verdict
 
     def _fault(self, kind: str, text: str) -> None:
         self._verdict.faults[kind].append(text)
 
     def _at(self, when: float | None) -> str:
-        return "never" if when is None else f"{when - self._ledger.begin:.3f}"
+        return "never" if when is None else f"{when - self._history.begin:.3f}"
 
     # -- submits ------------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ class _Judge:
         ran = any(turn.done for turn in self._by_payload.get(submission.payload, ()))
         if submission.handle is not None:
             counts["acknowledged"] += 1
-            if submission.handle in self._ledger.dead:
+            if submission.handle in self._history.dead:
                 counts["acknowledged, and dead"] += 1
             elif not ran and self._features.was_cancelled(submission):
                 counts["acknowledged, and cancelled"] += 1
@@ -182,7 +182,7 @@ class _Judge:
         turns += [
             f"cancel on server {cancel.server} sent {self._at(cancel.sent)}, "
             f"answered {self._at(cancel.answered)}"
-            for cancel in self._ledger.cancels
+            for cancel in self._history.cancels
             if cancel.handle == submission.handle
         ]
         turns += [
@@ -213,14 +213,14 @@ class _Judge:
 
     def _check_dead(self) -> None:
         """A dead job is dead once, is not alive, and has failed as often as it may: the last time it ran."""
-        for handle, listed in self._ledger.dead.items():
+        for handle, listed in self._history.dead.items():
             turns = [
                 turn for turn in self._by_handle.get(handle, ()) if turn.outcome is not Outcome.ABANDONED
             ]
             told = f"{handle!r}: {' / '.join(map(self._told, self._told_of[handle]))}"
             if listed > 1:
                 self._fault("dead twice", told)
-            if handle in self._ledger.alive:
+            if handle in self._history.alive:
                 self._fault("dead and alive", told)
             failed = [turn for turn in turns if turn.failed]
             if len(failed) < ATTEMPTS:
@@ -235,7 +235,7 @@ class _Judge:
     # -- turns --------------------------------------------------------------------------------------
 
     def _check_turns(self, payload: int, turns: list[Turn]) -> None:
-        submission = self._ledger.submissions.get(payload)
+        submission = self._history.submissions.get(payload)
         if submission is None:
             self._fault("a job that was never submitted", f"payload {payload}")
             return
@@ -246,7 +246,7 @@ class _Judge:
             self._fault("a job under several handles", f"{self._told(submission)}: {handles}")
         if submission.run_at is not None and turns[0].begin < submission.run_at - CLOCKS:
             self._fault("ahead of its time", self._told(submission))
-        settled = self._ledger.settled
+        settled = self._history.settled
         if settled is not None and turns[-1].begin > settled:
             self._fault("ran behind a clean stop", self._told(submission))
         if len(turns) > 1:
@@ -312,7 +312,7 @@ class _Judge:
                 # The failures ahead of it may have been written all the same: it was dead, and ran again as a
                 # job that was done does.
                 return None
-            self._fault("retried ahead of its time", self._told(self._ledger.submissions[before.payload]))
+            self._fault("retried ahead of its time", self._told(self._history.submissions[before.payload]))
         return RETRIED
 
     def _unwritten(self, turn: Turn, until: float) -> bool:
@@ -324,8 +324,8 @@ class _Judge:
         nothing that a server does in an outage is to be found in the database. One whose answer got lost, or
         that was refused as its server did not hear of the commit, may have joined too."""
         unsure = any(self._blows.outages(before.server, before.over))
-        job = self._ledger.submissions[before.payload]
-        if self._ledger.servers == 1 or job.unique in (b"", UNIQUE_IS_DATA):
+        job = self._history.submissions[before.payload]
+        if self._history.servers == 1 or job.unique in (b"", UNIQUE_IS_DATA):
             return False
         return any(
             submission.sent <= after.begin

@@ -93,7 +93,7 @@ class Server:
         shutil.copy(self.log, folder)
 
     def lost_leases(self) -> list[float]:
-        """When it learned that it had lost its lease, by the ledger's clock and to the second."""
+        """When it learned that it had lost its lease, by the history's clock and to the second."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         ahead = time.time() - time.monotonic()
         return [datetime.strptime(when, _LOG_TIME).timestamp() - ahead for when in _LOST_LEASE.findall(text)]

@@ -62,7 +62,7 @@ BACKOFF: Final = 0.3
 @dataclass(slots=True)
 class Submission:
     """One submit. `payload` is the number that its data carries, which no other submit has;
-    `run_at` is on the ledger's clock.
+    `run_at` is on the history's clock.
 
     It is acknowledged once it has a `handle`, and refused once it has an `error`. With neither its
     connection ended ahead of the answer: it may run or not.
@@ -193,8 +193,8 @@ class Blow:
 
 
 @dataclass(slots=True)
-class Ledger:
-    """Everything that happened. `begin` is the time all reports count from.
+class History:
+    """Everything that happened: what Jepsen calls a history. `begin` is the time all reports count from.
 
     `servers` share one database. `lease` is how many seconds each may be silent before the others, or its
     successor, take its jobs; 0 where a store has one server.
