@@ -1,4 +1,5 @@
-/* A connection for each job, and workers that write twice: programs as they are, with blocking sockets.
+/* A connection for each job, jobs over HTTP, and workers that write twice: programs as they are, with blocking
+ * sockets.
  *
  * Lives here: threads that do one thing after the other, as a PHP page or a simple worker does, and what is
  * measured of them. Never here: how much (workloads.py), starting servers (servers.py), comparing (run.py).
@@ -6,6 +7,7 @@
  * Built on the spot with `cc -O2`, and with `-DTLS -lssl -lcrypto` where OpenSSL is there. Called as
  *
  *     connections SHAPE --port PORT --jobs N [--clients N] [--unix PATH] [--tls 0|1|2] [--workers N]
+ *                       [--path PATH] [--keep-alive 0|1] [--lines N]
  *
  * it prints one JSON object on standard output and exits 0, as load.c does. When the server answers with
  * anything unexpected, it says so on standard error and exits 1.
@@ -13,6 +15,9 @@
  * - `connect`: each thread connects, submits a background job, reads JOB_CREATED and closes, again and again.
  *   With `--tls 1` each connection makes a full handshake, with `--tls 2` it resumes the session of the
  *   thread's connection before, if the server lets it.
+ * - `http`: each thread submits a background job by a POST to `--path` and reads the answer, again and again,
+ *   on a connection that is used again if `--keep-alive` is 1 and the server does so too. With `--lines` a
+ *   request has so many jobs, each a line of JSON, and the answer a line for each.
  * - `two-writes`: workers drain a queue that was filled ahead of the clock. Each sends WORK_COMPLETE and
  *   GRAB_JOB by two writes, without TCP_NODELAY, as many libraries do.
  *
@@ -28,6 +33,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #ifdef TLS
@@ -49,8 +55,8 @@ enum {
 static const char FUNCTION[] = "bench";
 
 static struct {
-    long port, jobs, clients, workers, payload, tls, server_pid, deadline;
-    const char *path;
+    long port, jobs, clients, workers, payload, tls, keep_alive, lines, server_pid, deadline;
+    const char *unix_path, *path;
 } settings = {.jobs = 1000, .clients = 8, .workers = 8, .payload = 64, .deadline = 120};
 
 static const struct {
@@ -63,8 +69,18 @@ static const struct {
     {"--workers", &settings.workers},       /* threads that work */
     {"--payload", &settings.payload},       /* bytes */
     {"--tls", &settings.tls},               /* 1: a handshake each; 2: resumed sessions */
+    {"--keep-alive", &settings.keep_alive}, /* over HTTP: 1 for a connection that is used again */
+    {"--lines", &settings.lines},           /* over HTTP: jobs of a request; 0 for one that is no JSON */
     {"--server-pid", &settings.server_pid}, /* whose CPU time to measure */
     {"--deadline", &settings.deadline},     /* seconds for the whole run */
+};
+
+static const struct {
+    const char *name;
+    const char **value;
+} texts[] = {
+    {"--unix", &settings.unix_path}, /* a socket's file, in place of the port */
+    {"--path", &settings.path},      /* where jobs are posted over HTTP */
 };
 
 static atomic_long begun, resumed;
@@ -111,8 +127,8 @@ static int connected_socket(void)
     struct sockaddr *address = (struct sockaddr *)&tcp;
     socklen_t size = sizeof tcp;
     tcp.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (settings.path != NULL) {
-        strncpy(local.sun_path, settings.path, sizeof local.sun_path - 1);
+    if (settings.unix_path != NULL) {
+        strncpy(local.sun_path, settings.unix_path, sizeof local.sun_path - 1);
         address = (struct sockaddr *)&local;
         size = sizeof local;
     }
@@ -248,6 +264,116 @@ static void *run_client(void *unused)
     return unused;
 }
 
+/* -- shape: http ------------------------------------------------------------------------------- */
+
+enum {
+    HEAD_SIZE = 512,
+    ANSWER_SIZE = 64 * 1024,
+};
+
+struct request {
+    size_t size;
+    char *text;
+};
+
+/* The unique is the job's own, as gearmand takes jobs without one and with the same data for one job. */
+static void make_request(struct request *request, long job, long lines)
+{
+    static const char LINE[] = "{\"data\":\"%.*s\"}\n";
+    char payload[LARGEST];
+    memset(payload, 'x', (size_t)settings.payload);
+    size_t line = sizeof LINE - 1 - strlen("%.*s") + (size_t)settings.payload;
+    size_t body = lines ? line * (size_t)lines : (size_t)settings.payload;
+    request->text = realloc(request->text, HEAD_SIZE + body + 1);
+    if (request->text == NULL)
+        die("out of memory");
+    int head = snprintf(request->text, HEAD_SIZE,
+                        "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%ld\r\nConnection: %s\r\n"
+                        "X-Gearman-Background: true\r\n%s",
+                        settings.path, settings.port, settings.keep_alive ? "keep-alive" : "close",
+                        lines ? "Content-Type: application/x-ndjson\r\n" : "");
+    if (!lines)
+        head += snprintf(request->text + head, HEAD_SIZE - (size_t)head, "X-Gearman-Unique: %ld\r\n", job);
+    head += snprintf(request->text + head, HEAD_SIZE - (size_t)head, "Content-Length: %zu\r\n\r\n", body);
+    char *at = request->text + head;
+    for (long index = 0; index < lines; index++)
+        at += sprintf(at, LINE, (int)settings.payload, payload);
+    if (!lines)
+        memcpy(at, payload, body);
+    request->size = (size_t)head + body;
+}
+
+/* Reads one answer, and says whether the connection can be used again. Dies unless each job has a handle. */
+static bool read_answer(struct peer *peer, long lines)
+{
+    static _Thread_local char text[ANSWER_SIZE + 1];
+    size_t have = 0, wanted = 0, head = 0;
+    long accepted = 0;
+    bool again = false, chunked = false;
+    for (;;) {
+        have += get(peer, text + have, ANSWER_SIZE - have);
+        text[have] = '\0';
+        if (head == 0) {
+            char *end = strstr(text, "\r\n\r\n"), *length = strcasestr(text, "\nContent-Length:");
+            if (end == NULL)
+                continue;
+            if (strncmp(text, "HTTP/1.", 7) != 0 || text[9] != '2')
+                die("the server answers: %.200s", text);
+            head = (size_t)(end - text) + 4;
+            again = text[7] == '1' && strcasestr(text, "\nConnection: close") == NULL;
+            chunked = length == NULL || length > end;
+            wanted = chunked ? 0 : head + strtoul(length + strlen("\nContent-Length:"), NULL, 10);
+            if (!lines && strcasestr(text, "\nX-Gearman-Job-Handle:") == NULL)
+                die("the server answers without a handle: %.200s", text);
+        }
+        if (!chunked) {
+            if (have >= wanted)
+                return again;
+            continue;
+        }
+        /* Whole lines are counted and dropped. What is left is a part of one, or the last chunk. */
+        char *last = memrchr(text, '\n', have);
+        for (char *at = text; last != NULL && (at = strstr(at, "\"handle\"")) != NULL && at < last; at++)
+            accepted++;
+        bool ends = have >= 5 && memcmp(text + have - 5, "0\r\n\r\n", 5) == 0;
+        if (ends && accepted != lines)
+            die("%ld of %ld lines were accepted", accepted, lines);
+        if (ends)
+            return again;
+        size_t done = last == NULL ? 0 : (size_t)(last - text) + 1;
+        /* The end of a chunk may come in two reads. */
+        done = done > 5 ? done - 5 : 0;
+        memmove(text, text + done, have - done);
+        have -= done;
+    }
+}
+
+static void *run_http_client(void *unused)
+{
+    struct request request = {0};
+    struct peer peer = {.fd = -1};
+    long job, step = settings.lines ? settings.lines : 1;
+    pthread_barrier_wait(&ready);
+    pthread_barrier_wait(&ready);
+    while ((job = (begun += step) - step) < settings.jobs) {
+        long lines = settings.lines < settings.jobs - job ? settings.lines : settings.jobs - job;
+        if (!settings.lines || request.text == NULL || lines != settings.lines)
+            make_request(&request, job, settings.lines ? lines : 0);
+        uint64_t since = now_ns();
+        if (peer.fd < 0)
+            peer = open_peer();
+        put(&peer, request.text, request.size);
+        if (!read_answer(&peer, settings.lines ? lines : 0)) {
+            close_peer(&peer);
+            peer.fd = -1;
+        }
+        for (long index = 0; index < (settings.lines ? lines : 1); index++)
+            latencies[job + index] = now_ns() - since;
+    }
+    free(request.text);
+    return unused;
+}
+
 /* -- shape: two-writes ------------------------------------------------------------------------- */
 
 static void fill_queue(void)
@@ -299,8 +425,11 @@ static void read_options(int count, char **arguments)
         size_t option = 0, known = sizeof numbers / sizeof *numbers;
         if (index + 1 == count)
             die("an option without a value: %s", arguments[index]);
-        if (strcmp(arguments[index], "--unix") == 0) {
-            settings.path = arguments[index + 1];
+        size_t text = 0, known_texts = sizeof texts / sizeof *texts;
+        while (text < known_texts && strcmp(texts[text].name, arguments[index]) != 0)
+            text++;
+        if (text < known_texts) {
+            *texts[text].value = arguments[index + 1];
             continue;
         }
         while (option < known && strcmp(numbers[option].name, arguments[index]) != 0)
@@ -327,26 +456,40 @@ static void prepare_tls(void)
 #endif
 }
 
+static const struct {
+    const char *name;
+    void *(*run)(void *);
+} shapes[] = {
+    {"connect", run_client},
+    {"http", run_http_client},
+    {"two-writes", run_worker},
+};
+
 int main(int count, char **arguments)
 {
-    bool connects = count > 1 && strcmp(arguments[1], "connect") == 0;
-    if (!connects && (count < 2 || strcmp(arguments[1], "two-writes") != 0))
-        die("usage: connections connect|two-writes --port PORT --jobs N ...");
+    size_t chosen = 0, known = sizeof shapes / sizeof *shapes;
+    while (chosen < known && (count < 2 || strcmp(arguments[1], shapes[chosen].name) != 0))
+        chosen++;
+    if (chosen == known)
+        die("usage: connections connect|http|two-writes --port PORT --jobs N ...");
+    bool works = shapes[chosen].run == run_worker;
     read_options(count - 2, arguments + 2);
+    if (shapes[chosen].run == run_http_client && settings.path == NULL)
+        die("--path must be given");
     prepare_tls();
     signal(SIGPIPE, SIG_IGN);
     /* SIGALRM ends the process: a server that does not answer must not hold up the rest. */
     alarm((unsigned)settings.deadline);
-    long threads = connects ? settings.clients : settings.workers;
+    long threads = works ? settings.workers : settings.clients;
     pthread_t *made = calloc((size_t)threads, sizeof *made);
     latencies = calloc((size_t)settings.jobs, sizeof *latencies);
     if (made == NULL || latencies == NULL)
         die("out of memory");
     pthread_barrier_init(&ready, NULL, (unsigned)threads + 1);
-    if (!connects)
+    if (works)
         fill_queue();
     for (long index = 0; index < threads; index++)
-        if (pthread_create(&made[index], NULL, connects ? run_client : run_worker, NULL) != 0)
+        if (pthread_create(&made[index], NULL, shapes[chosen].run, NULL) != 0)
             die("cannot make a thread");
     pthread_barrier_wait(&ready);
     start_clock(settings.server_pid);

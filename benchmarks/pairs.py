@@ -103,7 +103,7 @@ def _unpack(revision: str, folder: Path) -> Path:
 def _cost(program: Path, kind: servers.Kind, workload: Workload, folder: Path) -> float:
     """Microseconds of the server's processor time for a job."""
     size = {"jobs": workload.jobs * workload.ours_times}
-    transport = None if workload.transport is None else TRANSPORTS[workload.transport](folder)
+    transport = None if workload.transport is None else TRANSPORTS[workload.transport](kind, folder)
     with servers.running(kind, folder, workload.server_options, transport) as server:
         found = servers.load(program, workload.shape, server, {**workload.options, **size})
     return float(found["server_cpu"]) / int(found["jobs"]) * 1e6

@@ -49,7 +49,7 @@ LONG_ONLY: Final = ("depth", "memory", "idle")
 """Measurements that belong to ``--long``: rates of a deep queue, memory of jobs, memory of connections."""
 
 
-TRANSPORTS: Final = {workloads.UNIX: servers.unix, workloads.TLS: servers.tls}
+TRANSPORTS: Final = {workloads.UNIX: servers.unix, workloads.TLS: servers.tls, workloads.WEB: servers.web}
 """What makes each transport."""
 
 
@@ -194,7 +194,7 @@ def _is_possible(bench: Bench, workload: Workload) -> bool:
 def _compare(bench: Bench, workload: Workload) -> Comparison:
     """All rounds of one workload: each round on each server in turn."""
     wanted = {OURS, THEIRS} if workload.store else {OURS, THEIRS, COMPILED}
-    if workload.transport is not None:
+    if workload.alone:
         wanted.remove(THEIRS)
     if workload.floor:
         wanted.add(FLOOR)
@@ -219,7 +219,7 @@ def _sample(bench: Bench, kind: servers.Kind, workload: Workload, size: dict[str
     options = () if kind.name == FLOOR else workload.server_options
     if workload.store is not None:
         options += bench.stores.options(kind, workload.store)
-    transport = None if workload.transport is None else TRANSPORTS[workload.transport](bench.folder)
+    transport = None if workload.transport is None else TRANSPORTS[workload.transport](kind, bench.folder)
     with servers.running(kind, bench.folder, options, transport) as server:
         program = bench.generators[workload.generator]
         found = servers.load(program, workload.shape, server, {**workload.options, **size})

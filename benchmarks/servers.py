@@ -56,16 +56,25 @@ class BenchmarkFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Transport:
+    """How a server is reached beside plain TCP: options of the server, and of the generator."""
+
+    options: Sequence[str]
+    reach: Mapping[str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """A server that can be measured.
 
     `command` makes its command line from a port, a folder for its files and further options. `probe` is what
-    it answers once it is up.
+    it answers once it is up. `web` says how it is reached over HTTP at a port.
     """
 
     name: str
     command: Callable[[int, Path, Sequence[str]], list[str]]
     probe: Probe = ECHO
+    web: Callable[[int], Transport] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +120,13 @@ def txgearman(name: str = "txgearman", package: Path | None = None) -> Kind:
             *options,
         ]
 
-    return Kind(name, command)
+    def web(port: int) -> Transport:
+        return Transport(
+            ("--web", f"tcp:{port}:interface=127.0.0.1"),
+            {"port": port, "path": "/api/v1/functions/bench/jobs"},
+        )
+
+    return Kind(name, command, web=web)
 
 
 def compiled(name: str, folder: Path, checkout: Path = HERE.parent) -> Kind:
@@ -149,7 +164,10 @@ def gearmand(path: str | None = None) -> Kind | None:
         where = ["--port", str(port), "--listen", "127.0.0.1"]
         return [str(found), *where, "--log-file", "stderr", "--pid-file", str(pid_file), *options]
 
-    return Kind("gearmand", command)
+    def web(port: int) -> Transport:
+        return Transport(("--protocol=http", f"--http-port={port}"), {"port": port, "path": "/bench"})
+
+    return Kind("gearmand", command, web=web)
 
 
 def floor() -> Kind:
@@ -164,21 +182,20 @@ def version_of(kind: Kind) -> str:
     return (shown.stdout or shown.stderr).strip().split("\n")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Transport:
-    """How txgearman is reached beside TCP: options of the server, and of the generator."""
-
-    options: Sequence[str]
-    reach: Mapping[str, str | int]
-
-
-def unix(folder: Path) -> Transport:
+def unix(_kind: Kind, folder: Path) -> Transport:
     """A UNIX socket in a folder."""
     path = folder / f"{_free_port()}.sock"
     return Transport(("--listen", f"unix:{path}"), {"unix": str(path)})
 
 
-def tls(folder: Path) -> Transport:
+def web(kind: Kind, _folder: Path) -> Transport:
+    """HTTP, at a port beside the one of the Gearman protocol. Raises `BenchmarkFailed`."""
+    if kind.web is None:
+        raise BenchmarkFailed(f"{kind.name} is not reached over HTTP")
+    return kind.web(_free_port())
+
+
+def tls(_kind: Kind, folder: Path) -> Transport:
     """TLS, with a certificate that is made for it. Raises `BenchmarkFailed`."""
     try:
         import trustme

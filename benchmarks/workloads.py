@@ -65,7 +65,8 @@ CONNECTIONS: Final = "connections.c"
 
 UNIX: Final = "unix"
 TLS: Final = "tls"
-"""Transports beside TCP."""
+WEB: Final = "web"
+"""Transports beside plain TCP; the last is HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,8 @@ class Workload:
     `server_options` to both servers. `target` is the ratio aimed at, None where there is none, and
     `cost_target` that of the processor time which the compiled build takes for a job. With `floor`, echo.py
     is measured beside the two servers. Jobs are kept in `store`, one of stores.py's, or in
-    memory only. `generator` is one of servers.py's. Over a `transport` other than TCP the server is measured
-    alone.
+    memory only. `generator` is one of servers.py's. Servers are reached over `transport`, plain TCP if
+    that is None. txgearman is measured `alone` in what gearmand cannot do.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Workload:
     store: str | None = None
     generator: str = LOAD
     transport: str | None = None
+    alone: bool = False
 
 
 def _durable(store: str, jobs: int, times: int, targets: tuple[float, float, float]) -> tuple[Workload, ...]:
@@ -276,6 +278,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         long_jobs=25_000,
         generator=CONNECTIONS,
         transport=UNIX,
+        alone=True,
     ),
     # With a whole TLS handshake for each, and with resumed sessions.
     Workload(
@@ -286,6 +289,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         options={"tls": 1},
         generator=CONNECTIONS,
         transport=TLS,
+        alone=True,
     ),
     Workload(
         "connect-each-resumed",
@@ -295,6 +299,39 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         options={"tls": 2},
         generator=CONNECTIONS,
         transport=TLS,
+        alone=True,
+    ),
+    # Background jobs over HTTP, each with a request of its own, by 16 clients that wait for each answer, on
+    # connections that are used again. gearmand closes a connection after an answer, so they connect anew.
+    Workload(
+        "http",
+        "http",
+        jobs=10_000,
+        long_jobs=50_000,
+        options={"clients": 16, "keep-alive": 1},
+        generator=CONNECTIONS,
+        transport=WEB,
+    ),
+    # The same with a connection for each request.
+    Workload(
+        "http-connect-each",
+        "http",
+        jobs=10_000,
+        long_jobs=50_000,
+        options={"clients": 16},
+        generator=CONNECTIONS,
+        transport=WEB,
+    ),
+    # Very many jobs in one request, a line of JSON for each, and an answer for each.
+    Workload(
+        "http-bulk",
+        "http",
+        jobs=200_000,
+        long_jobs=1_000_000,
+        options={"clients": 4, "keep-alive": 1, "lines": 10_000},
+        generator=CONNECTIONS,
+        transport=WEB,
+        alone=True,
     ),
     # Workers that send the end of a job and the next grab by two writes, without TCP_NODELAY, as many
     # libraries do. A server that delays acknowledgements lets them wait 40 ms between the two.
@@ -316,6 +353,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         options={"workers": 1, "tls": 1},
         generator=CONNECTIONS,
         transport=TLS,
+        alone=True,
     ),
     # Jobs on the disk before they are acknowledged. gearmand's rate is that of the disk's fsyncs.
     *_durable("sqlite", 1_000, 20, (DURABLE_SQLITE, DURABLE_EACH, DURABLE_THROUGH_SQLITE)),

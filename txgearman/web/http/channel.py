@@ -8,12 +8,12 @@ keeps the answers of a peer that does not take them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from http import HTTPStatus
 from time import time
 from typing import Any, Final
 
 from twisted.internet.interfaces import IAddress, ISSLTransport
+from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.http_headers import Headers
@@ -108,6 +108,8 @@ class LimitedChannel(HTTPChannel):
     # Whether the peer may be waiting for an acknowledgement of its last read, and is timed for that.
     _quick_ack: QuickAck | None = None
     _awaits_acknowledgement = False
+    # Whether the head of a request has come, and its body has not.
+    _in_body = False
     # Whether a response ended since the last read came.
     _has_answered = False
 
@@ -133,6 +135,7 @@ class LimitedChannel(HTTPChannel):
             return
         self._unread = self._unread + data if self._unread else data
         self._has_answered = False
+        self.resetTimeout()
         self.site.time_slice.run(self)
         if self._quick_ack is not None:
             is_part = self.waits_since is not None and not (self._has_answered or self._unread)
@@ -162,13 +165,14 @@ class LimitedChannel(HTTPChannel):
         piece, self._unread = self._unread[:size], self._unread[size:]
         self._in_step, self.paused = True, False
         try:
-            super().dataReceived(piece)
+            # Not Twisted's `dataReceived`, which would reset the time limit for each piece.
+            LineReceiver.dataReceived(self, piece)
         finally:
             self._in_step = False
         if self.paused:
             self._unread = self.clearLineBuffer() + self._unread
         elif not self._arrival.is_set:
-            self._arrival.set(HEAD_LIMIT, self._took_too_long)
+            self._limit_arrival()
         if self._is_full and len(self._unread) <= MAX_UNREAD and not self._ending:
             self._is_full = False
             if not self._backpressure:
@@ -196,11 +200,13 @@ class LimitedChannel(HTTPChannel):
         return super().headerReceived(line)  # type: ignore[no-any-return]
 
     def allHeadersReceived(self) -> None:
-        since = self.site.reactor.seconds()
-        self._arrival.set(BODY_LIMIT, lambda: self._look_at_body(since))
+        # The body mostly has come, too.
+        self._arrival.lift()
+        self._in_body = True
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
+        self._in_body = False
         if not self._ending:
             self._arrival.lift()
             self.waits_since = None
@@ -220,25 +226,20 @@ class LimitedChannel(HTTPChannel):
         head.append(b"\r\n")
         self.transport.write(b"".join(head))
 
-    def write_response(
-        self, request: Request, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
-    ) -> None:
+    def write_response(self, request: Request, status: int, headers: bytes, body: bytes) -> None:
         """Write a whole response. By `setHeader`, `writeHeaders` and `write` it took three times as long.
 
         Args:
             request: The request. What was set of its response's headers is sent too.
             status: HTTP's status.
-            headers: Further headers, without line ends, in their canonical form.
+            headers: Further headers, as lines.
             body: The body, empty for none.
         """
-        first = (request.clientproto, status, _REASONS[status])
-        lines = [b"%b %d %b\r\n%b%b" % (*first, _FIXED_HEADERS, _date.line())]
-        lines.append(_NOT_STORED)
-        lines += [b"%b: %b\r\n" % header for header in headers]
         for name, values in request.responseHeaders.getAllRawHeaders():
-            lines += [b"%b: %b\r\n" % (name, value) for value in values]
-        lines += (b"\r\n", body)
-        self.transport.write(b"".join(lines))
+            headers += b"".join([b"%b: %b\r\n" % (name, value) for value in values])
+        first = (request.clientproto, status, _REASONS[status])
+        fixed = (_FIXED_HEADERS, _NOT_STORED, _date.line())
+        self.transport.write(b"%b %d %b\r\n%b%b%b%b\r\n%b" % (*first, *fixed, headers, body))
 
     def requestDone(self, request: Request) -> None:
         self.waits_since = self.site.reactor.seconds()
@@ -300,6 +301,14 @@ class LimitedChannel(HTTPChannel):
             super()._send100Continue()
 
     # -- deadlines ------------------------------------------------------------------------------
+
+    def _limit_arrival(self) -> None:
+        """Part of a request has come: the rest has to come in time."""
+        if self._in_body:
+            since = self.site.reactor.seconds()
+            self._arrival.set(BODY_LIMIT, lambda: self._look_at_body(since))
+        else:
+            self._arrival.set(HEAD_LIMIT, self._took_too_long)
 
     def setTimeout(self, period: Any) -> Any:
         """As Twisted's, without a timer for each request."""

@@ -57,17 +57,18 @@ class Response:
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = field(default=())
 
-    def all_headers(self) -> list[tuple[bytes, bytes]]:
+    def header_lines(self) -> bytes:
         """The headers, with those of the body.
 
         Returns:
-            Names in canonical form, and values without line ends: they may have words of a peer.
+            The lines, each with its end. Values have none within: they may have words of a peer.
         """
-        headers = [(name, b" ".join(value.splitlines())) for name, value in self.headers]
-        if self.status != HTTPStatus.NO_CONTENT:
-            headers.append((b"Content-Type", self.content_type))
-            headers.append((b"Content-Length", b"%d" % len(self.body)))
-        return headers
+        lines = b"".join(
+            [b"%b: %b\r\n" % (name, b" ".join(value.splitlines())) for name, value in self.headers]
+        )
+        if self.status == HTTPStatus.NO_CONTENT:
+            return lines
+        return b"%bContent-Type: %b\r\nContent-Length: %d\r\n" % (lines, self.content_type, len(self.body))
 
     def send(self, request: Request, size: int | None = None) -> bytes:
         """Set the status and the headers.
