@@ -188,6 +188,12 @@ class ImportTest(SynchronousTestCase):
         loaded = self.loaded("txgearman")
         self.assertFalse([name for name in loaded if name.startswith(heavy)])
 
+    def test_a_client_brings_nothing_of_the_admin_client(self) -> None:
+        for module in ("txgearman.client.client", "txgearman.blocking.client"):
+            loaded = self.loaded(module)
+            self.assertIn(module, loaded)
+            self.assertEqual(loaded & {"txgearman.client.admin", "txgearman.wire.replies"}, set(), module)
+
     def test_no_module_installs_a_reactor(self) -> None:
         self.assertGreater(len(self.MODULES), 10)
         loaded = self.loaded(*self.MODULES, "twisted.plugins.txgearman_gearmand")

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-from txgearman.client.admin import Admin
 from txgearman.client.submission import Submission
 from txgearman.connection.arguments import body_of, data_bytes, function_bytes, name_bytes
 from txgearman.errors import AdminError, ClientError, NotConnected
@@ -60,6 +59,9 @@ async def unschedule(
     Raises:
         ClientError: None of them has done it. It is the refusal of one if there was one.
     """
+    # Not at the top: the admin client has much to load, and hardly any client removes a schedule.
+    from txgearman.client.admin import Admin
+
     why: ClientError = NotConnected("there is no server")
     for endpoint in endpoints:
         admin = Admin(clock, endpoint, timeout=timeout)
