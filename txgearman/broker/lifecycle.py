@@ -548,13 +548,13 @@ class Lifecycle:
                 self.job_store.remove(number_of(job.handle))
         else:
             self._ended_jobs.keep(job, ending, result, self.job_store)
+            if extras is not None:
+                extras.options = None
         if job.deadline is not None:
             self._forget_deadline(job)
         if job.expiry is not None:
             self.expiries.cancel(job.expiry)
             job.expiry = None
-        if extras is not None:
-            extras.options = None
         job.state = _GONE
         job.worker = None
         if job.unique:
@@ -562,7 +562,17 @@ class Lifecycle:
         self.handles.remove(job.handle)
         # The object may stay in its queue, and in the history, for long.
         job.data = b""
-        return self._dismiss_watchers(job) if job.watchers else NOBODY
+        watchers = job.watchers
+        if not watchers:
+            return NOBODY
+        if len(watchers) == 1:
+            # As with nearly all jobs that are waited for: this spares a call.
+            ((client, name),) = watchers
+            if name == job.handle:
+                del client.jobs[name]
+                job.watchers = NOBODY
+                return watchers
+        return self._dismiss_watchers(job)
 
     def _dismiss_watchers(self, job: Job) -> Collection[tuple[Client, bytes]]:
         """Let nobody wait for a job any more; returns who did."""

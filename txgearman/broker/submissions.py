@@ -192,7 +192,8 @@ class Submissions:
             self._save(client, job, job_store)
             return
         if not background:
-            job.watch(client, handle)
+            # As job.watch(), without the call: nobody waits for a new job.
+            job.watchers = {(client, handle): None}
             client.jobs[handle] = job
         if reply is None:
             client.connection.created(handle)

@@ -328,11 +328,15 @@ class Sender(Protocol, ABC):
         else:
             body = b"\0".join(fields)
             packet = pack_header(RESPONSE, number, len(body)) + body
-            if self._handling and not self._pending:
-                # As send(), without the call: so it is with nearly every packet to a worker.
-                self._out.append(packet)
-            else:
+            if self._pending or self._lost:
                 self.send(packet)
+                return
+            # As send(), without the call: so it is with nearly every packet about a job.
+            if not self._handling and not self._flush_due:
+                self._flush_due = True
+                self._awaits_acknowledgement = False
+                self.server.flush_soon(self)
+            self._out.append(packet)
 
     def send_error(self, code: bytes, text: str) -> None:
         """Send an ERROR packet."""
