@@ -223,7 +223,7 @@ def running(
     output = folder / f"{kind.name}-{port}.output"
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [*_dies_with_us(), *kind.command(port, folder, options)],
+            [*dies_with_us(), *kind.command(port, folder, options)],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -239,8 +239,8 @@ def running(
         _end(process)
 
 
-def _dies_with_us() -> list[str]:
-    """A prefix that has the kernel end the server should this process be killed outright."""
+def dies_with_us() -> list[str]:
+    """A prefix of a command that has the kernel end it should this process be killed outright."""
     program = shutil.which("setpriv")
     return [program, "--pdeathsig", "KILL"] if program else []
 

@@ -29,7 +29,14 @@ project_copyright = "2026, the txgearman developers"
 version = release = __version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "states"]
-exclude_patterns = ["_build", "examples", "performance_table.rst", "durable_table.rst", "library_table.rst"]
+exclude_patterns = [
+    "_build",
+    "examples",
+    "performance_table.rst",
+    "durable_table.rst",
+    "library_table.rst",
+    "rivals_table.rst",
+]
 # `name` in the docstrings: a link where the name is documented, and plain code where it is not.
 default_role = "py:obj"
 highlight_language = "none"

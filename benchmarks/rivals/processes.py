@@ -18,12 +18,12 @@ from typing import Final
 
 from benchmarks.rivals.catalogue import CHECKOUT
 from benchmarks.rivals.jobs import PORT, RUNS
-from benchmarks.servers import BenchmarkFailed
+from benchmarks.servers import BenchmarkFailed, dies_with_us
 
 CLIENT_TIMEOUT: Final = 1200.0
 """Seconds for one run of a client: the slowest needs ten minutes for a million jobs."""
 
-STOP_TIMEOUT: Final = 3.0
+STOP_TIMEOUT: Final = 1.0
 """Seconds that a worker has to end after SIGTERM, before SIGKILL. All its jobs have run by then."""
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -70,7 +70,7 @@ def running(command: Sequence[str], settings: dict[str, str], folder: Path) -> I
     output = folder / "worker.output"
     with output.open("wb") as file:
         process = subprocess.Popen(
-            command,
+            [*dies_with_us(), *command],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.report import NONE, Table
 from benchmarks.rivals.contract import BULK, EACH
@@ -21,7 +21,7 @@ def of(results: Results) -> list[Table]:
         _worked(results),
         _called(results),
         _remembered(results),
-        _versions(results),
+        _measured(results),
     ]
     return [table for table in made if table.rows]
 
@@ -111,12 +111,24 @@ def _remembered(results: Results) -> Table:
     return Table("Resident memory of the broker with queued jobs, in memory", heads, rows)
 
 
-def _versions(results: Results) -> Table:
-    rows = [
-        (name, ", ".join(f"{package} {version}" for package, version in versions.items()))
-        for name, versions in results.versions.items()
+def _measured(results: Results) -> Table:
+    versions = [
+        (name, ", ".join(f"{package} {version}" for package, version in found.items()))
+        for name, found in results.versions.items()
     ]
-    return Table("What was measured", ("of", "versions"), rows)
+    rows = [*_where(results.environment), *versions] if versions else []
+    return Table("What was measured", ("", "versions and numbers"), rows)
+
+
+def _where(environment: dict[str, Any]) -> list[tuple[str, str]]:
+    """Where it was measured, and how much."""
+    counts = (("memory", "in memory"), ("durable", "durable"), ("calls", "waited for"))
+    return [
+        ("machine", "{cores} processors ({processor}), {system}".format_map(environment)),
+        ("Python", environment["python"]),
+        ("rounds", str(environment["rounds"])),
+        ("jobs in one measurement", ", ".join(f"{environment[count]:,} {name}" for count, name in counts)),
+    ]
 
 
 def _cell(runs: list[Run], value: Callable[[Run], float | None], unit: float = 1) -> str:

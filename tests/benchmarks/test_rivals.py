@@ -246,7 +246,18 @@ def _rows(made: list[report.Table], title: str) -> Iterator[tuple[str, ...]]:
 
 class Tables(SynchronousTestCase):
     def setUp(self) -> None:
-        self.results = Results({"cores": 2})
+        self.results = Results(
+            {
+                "cores": 2,
+                "processor": "a fast one",
+                "system": "Linux 6",
+                "python": "3.11",
+                "rounds": 2,
+                "memory": 2000,
+                "durable": 500,
+                "calls": 300,
+            }
+        )
         self.results.versions["RQ"] = {"rq": "3.0", "redis": "8.1"}
         self.results.enqueued["RQ", EACH, "memory"] = [
             Enqueued(1000.0, 200e-6, 50e-6),
@@ -280,7 +291,16 @@ class Tables(SynchronousTestCase):
             [("RQ", "SimpleWorker", "2,000", "4,000", "100 + 300 + 200")],
         )
         self.assertEqual(list(_rows(made, "Resident memory")), [("RQ", "1,000", "2.0", "3.0", "1,049")])
-        self.assertEqual(list(_rows(made, "What was measured")), [("RQ", "rq 3.0, redis 8.1")])
+        self.assertEqual(
+            list(_rows(made, "What was measured")),
+            [
+                ("machine", "2 processors (a fast one), Linux 6"),
+                ("Python", "3.11"),
+                ("rounds", "2"),
+                ("jobs in one measurement", "2,000 in memory, 500 durable, 300 waited for"),
+                ("RQ", "rq 3.0, redis 8.1"),
+            ],
+        )
 
     def test_nothing_measured_has_no_tables(self) -> None:
         self.assertEqual(tables.of(Results({})), [])
@@ -317,6 +337,14 @@ class Plan(InFolder):
         self.patch(run, "missing", lambda rival: f"{rival.name} is away")
         self.assertEqual(run.main(["--only", "RQ"]), 0)
         self.assertEqual(said[0], "RQ is skipped: RQ is away")
+
+    def test_the_page_names_all(self) -> None:
+        page = (CHECKOUT / "docs/alternatives.rst").read_text()
+        for rival in RIVALS:
+            self.assertIn(rival.name, page)
+            for form in rival.workers:
+                if form.most:
+                    self.assertRegex(page, rf"{rival.name}\b.* {form.most}\b")
 
     def test_what_make_installs(self) -> None:
         venvs = {rival.venv for rival in RIVALS if rival.venv is not None}
