@@ -117,7 +117,7 @@ def _measured(results: Results) -> Table:
         for name, found in results.versions.items()
     ]
     rows = [*_where(results.environment), *versions] if versions else []
-    return Table("What was measured", ("", "versions and numbers"), rows)
+    return Table("What was measured", ("what", "versions and numbers"), rows)
 
 
 def _where(environment: dict[str, Any]) -> list[tuple[str, str]]:
