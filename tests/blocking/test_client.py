@@ -55,6 +55,14 @@ class Submitting(_Case):
         self.assertEqual(request.job.connection.get_address(), (HOST, self.server.port))
         self.assertIs(request.job, request.gearman_job)
 
+    def test_random_uniques(self) -> None:
+        client = self.client()
+        jobs = [{"task": "nobody", "data": ""}] * 250
+        uniques = {request.job.unique for request in client.submit_multiple_jobs(jobs, background=True)}
+        self.assertEqual((len(uniques), {len(unique) for unique in uniques}), (250, {32}))
+        client.random_unique_bytes = 0
+        self.assertEqual(client.submit_job("nobody", "", background=True).job.unique, "")
+
     def test_bytes_that_are_no_text_come_back_as_they_were(self) -> None:
         data = bytes(range(256))
         worker = ThreadedWorker(self.server.address)

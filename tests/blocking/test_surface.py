@@ -164,11 +164,12 @@ class Hosts(SynchronousTestCase):
     def test_priorities(self) -> None:
         client = gearman.GearmanClient("localhost")
         for priority in (None, "LOW", "high", Priority.HIGH):
-            request = client._new_request({"task": "f", "data": "", "priority": priority}, False, 0)
+            job = {"task": "f", "data": "", "priority": priority}
+            request = client._new_request(job, False, 0, iter(["u"]))
             self.assertIs(request.priority, priority)
         for wrong, error in (("urgent", ValueError), (5, TypeError)):
             with self.assertRaises(error):
-                client._new_request({"task": "f", "data": "", "priority": wrong}, False, 0)
+                client._new_request({"task": "f", "data": "", "priority": wrong}, False, 0, iter(["u"]))
 
 
 class Requests(SynchronousTestCase):

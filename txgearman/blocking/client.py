@@ -12,7 +12,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Final
 
 from txgearman.blocking import errors
@@ -46,6 +46,9 @@ from txgearman.wire.limits import MAX_PACKET, MAX_UNIQUE
 
 RANDOM_UNIQUE_BYTES: Final = 16
 """Random bytes in the unique of a job that is submitted without one."""
+
+RANDOM_BLOCK: Final = 100
+"""Random uniques that are made at a time, where a call submits so many jobs."""
 
 COOLDOWN_SECONDS: Final = 1.0
 """Seconds for which a server that could not be reached is tried last."""
@@ -170,7 +173,8 @@ class GearmanClient(ClientAdditions):
         """
         _check_collection(jobs_to_submit)
         check_count(max_retries, "max_retries", 0)
-        requests = [self._new_request(job, background, max_retries) for job in jobs_to_submit]
+        uniques = self._random_uniques(len(jobs_to_submit))
+        requests = [self._new_request(job, background, max_retries, uniques) for job in jobs_to_submit]
         self.submit_multiple_requests(requests, wait_until_complete, poll_timeout)
         return requests
 
@@ -553,8 +557,18 @@ class GearmanClient(ClientAdditions):
 
     # -- choosing -------------------------------------------------------------------------------
 
-    def _new_request(self, job: dict[str, Any], background: bool, max_retries: int) -> GearmanJobRequest:
-        unique = job.get("unique") or os.urandom(self.random_unique_bytes).hex()
+    def _random_uniques(self, jobs: int) -> Iterator[str]:
+        """Random uniques for so many jobs. The system is asked once for many of them."""
+        digits, count = 2 * self.random_unique_bytes, min(jobs, RANDOM_BLOCK)
+        while True:
+            block = os.urandom(self.random_unique_bytes * count).hex()
+            for index in range(count):
+                yield block[digits * index : digits * (index + 1)]
+
+    def _new_request(
+        self, job: dict[str, Any], background: bool, max_retries: int, uniques: Iterator[str]
+    ) -> GearmanJobRequest:
+        unique = job.get("unique") or next(uniques)
         new = self.job_class(None, None, self._name_of_task(job["task"]), Name.of(unique), job["data"])
         options: dict[str, Any] | None = None
         if not job.keys() <= _PLAIN_KEYS:

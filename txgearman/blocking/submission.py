@@ -39,6 +39,9 @@ AnyPriority = Priority | str | None
 SHUTTING_DOWN: Final = ShuttingDown.code.decode()
 """The code of the refusal by a server that is about to end."""
 
+# The attribute of an enumeration takes longer to look up.
+_NORMAL: Final = Priority.NORMAL
+
 OUTBOX_JOBS: Final = 100
 """Jobs that are sent together at most. The server begins with them while packets are made of others."""
 
@@ -374,4 +377,4 @@ def status_of(handle: str, known: bool, running: bool, numerator: int, denominat
 
 def priority_of(priority: AnyPriority) -> Priority:
     """The priority that a caller means. `TypeError` and `ValueError` are raised as by `priority_from`."""
-    return Priority.NORMAL if priority is None else priority_from(priority)
+    return _NORMAL if priority is None else priority_from(priority)
