@@ -9,7 +9,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from tests.blocking.servers import LIMIT, ThreadedWorker, in_thread, reversing, until, working
-from tests.interop.programs import HOST, Server, gearmand, start_program, txgearmand
+from tests.interop.programs import HOST, Server, gearmand, start_again, txgearmand
 from tests.support import needs_program, on_reactor
 from txgearman import blocking as gearman
 from txgearman.blocking import errors
@@ -167,11 +167,11 @@ class OnServers(TestCase):
             await in_thread(until, lambda: load.ends["result"] > 20, "the load runs")
             await server.program.kill()
             await in_thread(until, lambda: load.ends["error"] > 0, "the loss is noticed")
-            again = start_program(server.program.command, output=server.folder / "output")
+            again = await start_again(server)
             try:
                 before = load.ends["result"]
                 await in_thread(until, lambda: load.ends["result"] > before + 20, "the load goes on")
                 await in_thread(stack.close)
             finally:
-                await again.stop()
+                await again.program.stop()
         self.assertEqual(load.wrong, [])

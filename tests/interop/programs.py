@@ -16,9 +16,9 @@ import atexit
 import contextlib
 import functools
 import os
+import select
 import shutil
 import signal
-import sysconfig
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +33,7 @@ from twisted.internet.protocol import Factory, ProcessProtocol, Protocol, connec
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from tests.processes.nursery import shared_nursery
 from tests.support import free_port
 
 if TYPE_CHECKING:
@@ -161,6 +162,14 @@ class Program(ProcessProtocol):
         self.signal(signal.SIGKILL)
         await self._close()
 
+    def kill_at_exit(self) -> None:
+        """Kill and reap it when no reactor runs any more."""
+        pid = self.transport.pid
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
     async def _close(self) -> None:
         """Wait for the end of a process that is dying, even if a child of its own holds its pipes."""
         await self._until(lambda: self.exit_code is not None, STOP_LIMIT, "die")
@@ -210,6 +219,56 @@ def start_program(
         with open(os.devnull, "rb") as nothing, output.open("ab") as file:
             spawn(childFDs={0: nothing.fileno(), 1: file.fileno(), 2: file.fileno()})
     return program
+
+
+class ForkedProgram(Program):
+    """``twistd`` with these arguments, as it is after its imports: a start takes no second then.
+
+    It is no child of this process, which hears nothing of its end: that is looked for.
+    """
+
+    def __init__(self, arguments: Sequence[str], output: Path) -> None:
+        self._exit_code: int | None = None
+        super().__init__(["twistd", *arguments])
+        self._pid = shared_nursery().start(arguments, output, instants=False)
+        # A process id may be another process's by the time it is used, this never is.
+        self._process = os.pidfd_open(self._pid)
+
+    @property
+    def pid(self) -> int:
+        if self.exit_code is not None:
+            raise RuntimeError(f"{self!r} has ended")
+        return self._pid
+
+    @property
+    def exit_code(self) -> int | None:
+        self._look_for_end()
+        return self._exit_code
+
+    @exit_code.setter
+    def exit_code(self, code: int | None) -> None:
+        self._exit_code = code
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._process, number)
+
+    def kill_at_exit(self) -> None:
+        self.signal(signal.SIGKILL)
+
+    async def _until(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+        async def so() -> bool:
+            self._look_for_end()
+            return condition()
+
+        await until(so, f"{what}: {self!r}", timeout)
+
+    def _look_for_end(self) -> None:
+        if not self._ended and select.select([self._process], [], [], 0)[0]:
+            self._exit_code = shared_nursery().exit_code(self._pid)
+            self._ended = True
+            os.close(self._process)
 
 
 @contextlib.asynccontextmanager
@@ -272,6 +331,10 @@ async def alongside(coroutine: Coroutine[Any, Any, _Result]) -> AsyncIterator[De
             deferred.cancel()
             with contextlib.suppress(CancelledError):
                 await deferred
+
+
+class PortTaken(AssertionError):
+    """Another server answers on the port."""
 
 
 class _Exchange(Protocol):
@@ -435,20 +498,12 @@ async def lasting(kind: str) -> AsyncIterator[Server]:
         folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         server = _lasting[kind] = await _start(kind, (), folder)
-        atexit.register(_kill_at_exit, server.pid)
+        atexit.register(server.program.kill_at_exit)
     logged = len(server.log())
     yield server
     assert server.program.exit_code is None, f"the server died: {server.program!r}\n{server.log()}"
     if kind == "txgearman":
         assert_no_traceback(server.log()[logged:])
-
-
-def _kill_at_exit(pid: int) -> None:
-    """Kill and reap our child `pid` when no reactor runs any more."""
-    with contextlib.suppress(ProcessLookupError, ChildProcessError):
-        if os.waitpid(pid, os.WNOHANG) == (0, 0):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
 
 
 def assert_no_traceback(log: str) -> None:
@@ -471,13 +526,13 @@ async def _start(kind: str, options: Sequence[str], folder: Path) -> Server:
     """A server that answers. Raises `AssertionError` with its log if it does not."""
     for attempt in range(1, _ATTEMPTS + 1):
         port = free_port()
-        command = [*_COMMANDS[kind](port, folder), *options]
-        server = Server(kind, port, start_program(command, output=folder / _OUTPUT), folder)
+        server = Server(kind, port, _START[kind](port, folder, options), folder)
         try:
             await _answers(server)
-        except BaseException:
+        except BaseException as error:
             await server.program.kill()
-            if attempt == _ATTEMPTS or "in use" not in server.log():
+            is_taken = isinstance(error, PortTaken) or "in use" in server.log()
+            if attempt == _ATTEMPTS or not is_taken:
                 raise
         else:
             return server
@@ -489,8 +544,7 @@ async def start_again(server: Server) -> Server:
 
     Whoever calls this ends it. Raises `AssertionError` with its log if it does not answer.
     """
-    command = _COMMANDS[server.kind](server.port, server.folder)
-    program = start_program(command, output=server.folder / _OUTPUT)
+    program = _START[server.kind](server.port, server.folder, ())
     again = Server(server.kind, server.port, program, server.folder)
     try:
         await _answers(again)
@@ -500,8 +554,8 @@ async def start_again(server: Server) -> Server:
     return again
 
 
-def _gearmand_command(port: int, folder: Path) -> list[str]:
-    return [
+def _start_gearmand(port: int, folder: Path, options: Sequence[str]) -> Program:
+    command = [
         "gearmand",
         f"--listen={HOST}",
         f"--port={port}",
@@ -509,11 +563,11 @@ def _gearmand_command(port: int, folder: Path) -> list[str]:
         f"--pid-file={folder / 'pid'}",
         "--verbose=NOTICE",
     ]
+    return start_program([*command, *options], output=folder / _OUTPUT)
 
 
-def _txgearmand_command(port: int, folder: Path) -> list[str]:
-    return [
-        str(Path(sysconfig.get_path("scripts")) / "twistd"),
+def _start_txgearmand(port: int, folder: Path, options: Sequence[str]) -> Program:
+    arguments = [
         "--nodaemon",
         "--pidfile=",
         f"--logfile={folder / _LOG}",
@@ -521,12 +575,13 @@ def _txgearmand_command(port: int, folder: Path) -> list[str]:
         "gearmand",
         "--listen",
         f"tcp:{port}:interface={HOST}",
-        # Tests leave jobs after that nobody will ever end.
+        # Tests leave jobs behind that nobody will ever end.
         "--drain-timeout=0",
     ]
+    return ForkedProgram([*arguments, *options], folder / _OUTPUT)
 
 
-_COMMANDS: Final = {"gearmand": _gearmand_command, "txgearman": _txgearmand_command}
+_START: Final = {"gearmand": _start_gearmand, "txgearman": _start_txgearmand}
 
 
 async def _answers(server: Server) -> None:
@@ -540,7 +595,8 @@ async def _answers(server: Server) -> None:
             answer = await server.ask("getpid")
         except (ConnectError, ConnectionDone):
             return False
-        assert answer.strip() == expected, f"asked process {expected!r}, answered by {answer!r}"
+        if answer.strip() != expected:
+            raise PortTaken(f"asked process {expected!r}, answered by {answer!r}")
         return True
 
     await until(ready, f"{server.kind} answers on port {server.port}", START_LIMIT)

@@ -2,8 +2,8 @@
 
 A start would take a second or more otherwise, nearly all of it imports. Each child is ``twistd`` with its
 command line, started in every other respect as from a shell. ``python -m tests.processes.nursery`` is this
-process: it reads a line of JSON for each start and answers with the child's process id. When its input
-ends, all children are killed.
+process: it reads a line of JSON for each start and answers with the child's process id, and one for each
+child whose end is asked for. When its input ends, all children are killed.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ IMPORTED: Final = (
     "sqlalchemy.dialects.sqlite.pysqlite",
     "sqlalchemy.dialects.postgresql.psycopg",
     "txgearman.store.sqlite.store",
+    "txgearman.web",
     "psycopg",
 )
 """None of these may install a reactor: that is each child's own."""
@@ -62,14 +63,28 @@ class Nursery:
             text=True,
         )
 
-    def start(self, arguments: Sequence[str], output: Path, mistake: str | None = None) -> int:
+    def start(
+        self, arguments: Sequence[str], output: Path, mistake: str | None = None, *, instants: bool = True
+    ) -> int:
         """Start twistd with `arguments`, its standard output and error added to a file; its process id.
 
-        `mistake` is the dotted name of a function that breaks the server, called before it starts.
+        `mistake` is the dotted name of a function that breaks the server, called before it starts. Without
+        `instants` the server cannot be asked to stop itself, and is as it was written.
         """
+        return self._ask(
+            {"arguments": list(arguments), "output": str(output), "mistake": mistake, "instants": instants}
+        )
+
+    def exit_code(self, pid: int) -> int:
+        """The exit code of what was started and has ended, or minus the number of the signal it died of.
+
+        This can be asked once, and is not answered while it runs.
+        """
+        return self._ask({"ended": pid})
+
+    def _ask(self, order: dict[str, object]) -> int:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"arguments": list(arguments), "output": str(output), "mistake": mistake}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
@@ -87,27 +102,48 @@ def main() -> None:
         with contextlib.suppress(ImportError):
             import_module(name)
     assert "twisted.internet.reactor" not in sys.modules
-    children: set[int] = set()
+    children = _Children()
     for line in sys.stdin:
-        _reap(children)
+        order = json.loads(line)
+        children.reap()
+        if "ended" in order:
+            print(children.exit_code(order["ended"]), flush=True)
+            continue
         pid = os.fork()
         if not pid:
-            _be_twistd(**json.loads(line))
-        children.add(pid)
+            _be_twistd(**order)
+        children.running.add(pid)
         print(pid, flush=True)
-    _reap(children)
-    for pid in children:
+    children.reap()
+    for pid in children.running:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 
 
-def _reap(children: set[int]) -> None:
-    for pid in list(children):
-        if os.waitpid(pid, os.WNOHANG) != (0, 0):
-            children.discard(pid)
+class _Children:
+    """What was started, and the exit codes of what has ended."""
+
+    def __init__(self) -> None:
+        self.running: set[int] = set()
+        self._ended: dict[int, int] = {}
+
+    def reap(self) -> None:
+        for pid in list(self.running):
+            self._wait(pid, os.WNOHANG)
+
+    def exit_code(self, pid: int) -> int:
+        if pid in self.running:
+            self._wait(pid, 0)
+        return self._ended.pop(pid)
+
+    def _wait(self, pid: int, options: int) -> None:
+        found, status = os.waitpid(pid, options)
+        if found:
+            self.running.discard(pid)
+            self._ended[pid] = os.waitstatus_to_exitcode(status)
 
 
-def _be_twistd(arguments: list[str], output: str, mistake: str | None) -> None:
+def _be_twistd(arguments: list[str], output: str, mistake: str | None, instants: bool) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDONLY)
     file = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -117,9 +153,10 @@ def _be_twistd(arguments: list[str], output: str, mistake: str | None) -> None:
     try:
         from twisted.scripts.twistd import run
 
-        from tests.processes import instants
+        if instants:
+            from tests.processes.instants import listen
 
-        instants.listen()
+            listen()
         if mistake is not None:
             module, _, name = mistake.rpartition(".")
             getattr(import_module(module), name)()
