@@ -8,6 +8,7 @@ where the rules leave it open; `Model.wake` checks that the choice of the real b
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -123,6 +124,18 @@ class ModelResult:
         return RESULT_OVERHEAD + len(self.data or b"")
 
 
+class ModelTimes:
+    """Times that were measured, in seconds: the shortest first, and their sum."""
+
+    def __init__(self) -> None:
+        self.ordered: list[float] = []
+        self.sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        insort(self.ordered, seconds)
+        self.sum += seconds
+
+
 @dataclass(eq=False)
 class ModelWorker:
     """A worker; `turns` is the order of its kind's functions, None until it grabs or sleeps, and `kept` what
@@ -197,7 +210,7 @@ class Model:
         self.told: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         self.rows: dict[bytes, bytes | None] = {}  # where each function is counted, None with the others
         self.counted: Counter[tuple[bytes | None, str]] = Counter()
-        self.timed: dict[tuple[bytes | None, str], list[float]] = defaultdict(list)
+        self.timed: dict[tuple[bytes | None, str], ModelTimes] = defaultdict(ModelTimes)
 
     # -- finding --------------------------------------------------------------------------------
 
@@ -346,7 +359,7 @@ class Model:
         self.counted[self.rows[function], what] += 1
 
     def time(self, job: ModelJob, what: str) -> None:
-        self.timed[self.rows[job.function], what].append(self.now - job.since)
+        self.timed[self.rows[job.function], what].add(self.now - job.since)
 
     # -- clients --------------------------------------------------------------------------------
 
