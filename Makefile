@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Where .ci/run puts the Node packages that the interoperability tests run.
 export NODE_PATH := $(CURDIR)/$(VENV)/node/node_modules
 
-.PHONY: demo test test-fast test-pytest test-trial test-compiled deb test-deb check chaos attack bench bench-rivals docs format clean
+.PHONY: demo test test-fast test-pytest test-trial test-compiled deb test-deb check chaos attack bench rivals bench-rivals docs format clean
 
 # The runtime alone, for the demonstration. What is installed from the checkout itself stays pure Python; to say so
 # spares the fetching of the compiler.
@@ -105,7 +105,9 @@ $(VENV)/rivals/%/.installed: benchmarks/rivals/requirements/%.txt
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-bench-rivals: $(VENV)/.development $(RIVALS:%=$(VENV)/rivals/%/.installed)
+rivals: $(RIVALS:%=$(VENV)/rivals/%/.installed)
+
+bench-rivals: $(VENV)/.development rivals
 	$(BIN)/python -m benchmarks.rivals.run $(ARGS)
 
 clean:
