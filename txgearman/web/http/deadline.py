@@ -11,7 +11,7 @@ class Deadline:
     """Calls a function once, when the time is over for which it was set last.
 
     Setting it again, or lifting it, mostly leaves the reactor's timer as it is, which then looks what holds.
-    To make and cancel a timer each time took a tenth of a request.
+    To make and cancel timers each time took a fifteenth of a request.
 
     Args:
         reactor: The clock.

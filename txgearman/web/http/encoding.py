@@ -29,7 +29,7 @@ _QUOTED: Final = {octet: quote(bytes((octet,)), safe="") for octet in range(256)
 
 def identifier(name: bytes) -> str:
     """Encode bytes for a path, percent-encoded, so that none is lost."""
-    # A fifth of what `quote` takes.
+    # A quarter of what `quote` takes.
     return name.decode("latin-1").translate(_QUOTED)
 
 

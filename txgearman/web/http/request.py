@@ -22,7 +22,7 @@ _log = Logger()
 
 SHORT_QUERY: Final = 64
 """Bytes of a query whose parsed form is remembered: programs send the same again and again, and to parse it
-anew took a twentieth of a request."""
+anew took a twenty-fifth of a request."""
 
 
 @lru_cache(maxsize=256)
