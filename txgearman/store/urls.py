@@ -50,7 +50,10 @@ def open_store(url: str) -> Store:
 
 
 def check_store(url: str) -> None:
-    """Look whether `url` can be that of a store. Nothing is connected, and nothing is made.
+    """Look whether a URL can be that of a store. Nothing is connected, and nothing is made.
+
+    Args:
+        url: As `open_store` takes it.
 
     Raises:
         StoreError: What `open_store` raises, or the folder of an SQLite file is missing.
