@@ -98,7 +98,7 @@ class ScheduleLinesTest(ServerTestCase):
             (b'{"function":"f","every":1e999}', b"every"),
             (b'{"function":"f","cron":"0\\x200\\x2031\\x202\\x20*"}', b"day"),
             (b'{"function":"f","every":60,"timezone":"Mars"}', b"time+zone"),
-            (b'{"function":"\\\\ud800","every":60}', b"surrogates"),
+            (b'{"function":"\\\\ud800","every":60}', b"half+of+a+surrogate+pair"),
             (b'{"function":"f","every":60,"data":1}', b"texts"),
             (b'{"function":"f","every":60,"data_base64":"?"}', b"cannot+be+read"),
             (b'{"function":"f","every":60,"data":"a","data_base64":""}', b"only+one"),
