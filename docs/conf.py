@@ -33,7 +33,6 @@ exclude_patterns = [
     "_build",
     "examples",
     "performance_table.rst",
-    "durable_table.rst",
     "library_table.rst",
     "rivals_table.rst",
 ]
