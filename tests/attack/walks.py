@@ -240,7 +240,8 @@ class BadPacketStorm(LargeReads):
     about = "100,000 packets of types that do not exist."
 
     def packet(self, number: int) -> bytes:
-        return request(100 + number % 1_000, b"x")
+        # Those of the extensions begin with 1000.
+        return request(2_000 + number % 1_000, b"x")
 
     def answered(self, number: int) -> tuple[int, bytes]:
         return Type.ERROR, b"INVALID_COMMAND\0"
