@@ -13,7 +13,6 @@ turns in going first. The result is the median of the pairs' ratios with its qua
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
 import tarfile
@@ -40,7 +39,7 @@ _CHECKOUT: Final = servers.HERE.parent
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the pairs as the command line says; the exit status."""
     chosen = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    servers.end_by_sigterm()
     try:
         with tempfile.TemporaryDirectory(prefix="txgearman-pairs-") as folder:
             _run(chosen, Path(folder))

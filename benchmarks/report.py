@@ -89,7 +89,11 @@ def _processor_time(comparisons: Sequence[Comparison]) -> Table:
             build,
             _pair(row, "server_cpu_per_job", unit=1e-6, digits=1, ours=server),
             *_ratio(row.cost(THEIRS, server)),
-            _cost_verdict(row.workload.cost_target if server == COMPILED else None, row.cost(THEIRS, server)),
+            _verdict(
+                row.workload.cost_target if server == COMPILED else None,
+                row.cost(THEIRS, server),
+                less_is_better=True,
+            ),
             _pair(row, "server_kernel_per_job", unit=1e-6, digits=1, ours=server),
         )
         for row in comparisons
@@ -308,21 +312,13 @@ def _ratio(ratio: Spread | None) -> tuple[str, str]:
     return (NONE, NONE) if ratio is None else (f"{ratio.median:.2f}", f"{ratio.low:.2f}..{ratio.high:.2f}")
 
 
-def _verdict(target: float | None, ratio: Spread | None) -> str:
+def _verdict(target: float | None, ratio: Spread | None, *, less_is_better: bool = False) -> str:
     if target is None:
         return NONE
     if ratio is None:
         return f"{target:g}"
-    return f"{target:g} {'met' if ratio.median >= target else 'missed'}"
-
-
-def _cost_verdict(target: float | None, cost: Spread | None) -> str:
-    """As `_verdict`, where less is better."""
-    if target is None:
-        return NONE
-    if cost is None:
-        return f"{target:g}"
-    return f"{target:g} {'met' if cost.median <= target else 'missed'}"
+    is_met = ratio.median <= target if less_is_better else ratio.median >= target
+    return f"{target:g} {'met' if is_met else 'missed'}"
 
 
 def _pair(row: Comparison, what: str, unit: float = 1, digits: int = 0, ours: str = OURS) -> str:

@@ -16,13 +16,12 @@ import socket
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 HERE: Final = Path(__file__).parent
 
@@ -293,11 +292,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def end_by_sigterm() -> None:
     """Have SIGTERM end this process as Ctrl-C does: through every ``finally``."""
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(_number: int, _frame: types.FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 # -- measuring ----------------------------------------------------------------------------------
@@ -334,9 +329,13 @@ def _kibibytes(text: str) -> int:
 
 def cpu_of(pid: int) -> float:
     """CPU seconds that process `pid` has taken so far."""
-    # The name in the second field may hold spaces, so count from after its parenthesis.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = state_of(pid)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def state_of(pid: int) -> list[str]:
+    """The fields of ``/proc/PID/stat`` after the name, which may hold spaces. Raises `OSError`."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def allow_open_files() -> int:

@@ -18,7 +18,7 @@ from typing import Final
 
 from benchmarks.rivals.catalogue import CHECKOUT
 from benchmarks.rivals.jobs import PORT, RUNS
-from benchmarks.servers import BenchmarkFailed, dies_with_us
+from benchmarks.servers import BenchmarkFailed, dies_with_us, state_of
 
 CLIENT_TIMEOUT: Final = 1200.0
 """Seconds for one run of a client: the slowest needs ten minutes for a million jobs."""
@@ -120,9 +120,9 @@ def _since(pid: int) -> str | None:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields of a process's state behind its name; None if it is gone."""
+    """What `state_of` returns; None if the process is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return state_of(pid)
     except OSError:
         return None
 
